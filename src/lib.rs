@@ -1,14 +1,6 @@
-pub fn add(left: u64, right: u64) -> u64 {
-    left + right
-}
+//! A multimodal dual encoder: images and texts to unit rows in one space.
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+mod error;
+mod image_file;
 
-    #[test]
-    fn it_works() {
-        let result = add(2, 2);
-        assert_eq!(result, 4);
-    }
-}
+pub use error::{Error, Result};

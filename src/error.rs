@@ -1,0 +1,269 @@
+//! The library's only error type.
+//!
+//! Variants are grouped by whose move is next: the file system's, the image's, the bundle's, the caller's, the
+//! runtime's. They carry data, not prose; a repair that can be named stands in [`Error::hint`], which a program prints
+//! on a line of its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The cause of an error that another crate reported.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of everything fallible in this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong.
+///
+/// Messages are one line, lower case, without a full stop; they name the file or value, what was expected and what was
+/// found. [`Error::hint`] says what to do, where that can be known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file or folder could not be written.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The bytes are of no image format that is known here.
+    #[error("{}: not an image: expected {}, found {found}", path.display(), crate::image_file::FORMATS)]
+    NotAnImage {
+        /// The file.
+        path: PathBuf,
+        /// What its first bytes look like.
+        found: String,
+    },
+    /// The format is known, but the image is damaged, cut off or of a kind that cannot be decoded.
+    #[error("{}: image cannot be decoded: {source}", path.display())]
+    ImageDecode {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        source: Source,
+    },
+    /// The image, or decoding it, would go past a limit.
+    #[error("{}: image of {width} x {height} pixels is over the limit of {limit} pixels", path.display())]
+    ImageTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Width in pixels, as its header states.
+        width: u32,
+        /// Height in pixels, as its header states.
+        height: u32,
+        /// The most pixels that are allowed.
+        limit: u64,
+    },
+    /// The folder is of no bundle layout that is known here.
+    #[error("{}: not a model bundle: found {found}", path.display())]
+    NotABundle {
+        /// The folder.
+        path: PathBuf,
+        /// What lies in it.
+        found: String,
+    },
+    /// A bundle lacks a file that it needs.
+    #[error("{}: bundle lacks {file}, which states {states}", path.display())]
+    MissingFile {
+        /// The bundle's folder.
+        path: PathBuf,
+        /// The file, relative to the folder; alternatives are joined by "or".
+        file: String,
+        /// What is read from it.
+        states: &'static str,
+    },
+    /// A JSON file could not be parsed.
+    #[error("{}: not valid JSON for what it should state: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+    /// A config states a value that is unknown or out of range.
+    #[error("{}: {key} is {found}, expected {expected}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The key, dotted where nested.
+        key: String,
+        /// The value found.
+        found: String,
+        /// The values that are known, or the range.
+        expected: String,
+    },
+    /// A tokenizer file could not be loaded, or failed on a text.
+    #[error("{}: tokenizer cannot be used: {source}", path.display())]
+    Tokenizer {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What the tokenizer library said.
+        source: Source,
+    },
+    /// The bundle has no tower of this kind.
+    #[error("{}: bundle has no {tower} tower", path.display())]
+    NoTower {
+        /// The bundle's folder.
+        path: PathBuf,
+        /// "image" or "text".
+        tower: &'static str,
+    },
+    /// The two towers do not give rows of the same width, so nothing can be compared.
+    #[error("{}: the image tower gives rows of width {image}, the text tower of width {text}", path.display())]
+    TowersDiffer {
+        /// The bundle's folder.
+        path: PathBuf,
+        /// Width of image rows.
+        image: usize,
+        /// Width of text rows.
+        text: usize,
+    },
+    /// ONNX Runtime could not load or run a graph.
+    #[error("{}: graph cannot be {action}: {source}", path.display())]
+    Graph {
+        /// The graph's file.
+        path: PathBuf,
+        /// "loaded" or "run".
+        action: &'static str,
+        /// What ONNX Runtime said.
+        source: Source,
+    },
+    /// A graph's inputs or outputs are not those of a tower.
+    #[error("{}: graph has {found}, expected {expected}", path.display())]
+    GraphInterface {
+        /// The graph's file.
+        path: PathBuf,
+        /// What the graph has.
+        found: String,
+        /// What a tower needs.
+        expected: String,
+    },
+    /// A graph gave a value that is not a number or infinite, or a row of zeros: nothing that has a direction.
+    #[error("{}: graph gave {found} for {item}", path.display())]
+    NotFinite {
+        /// The graph's file.
+        path: PathBuf,
+        /// What came out.
+        found: &'static str,
+        /// Which item of the batch.
+        item: String,
+    },
+    /// Rows of different widths met.
+    #[error("rows are {found} wide, expected {expected}")]
+    Width {
+        /// The width found.
+        found: usize,
+        /// The width expected.
+        expected: usize,
+    },
+    /// A row has no direction, so it cannot be brought to unit length.
+    #[error("row {row} {problem}: it has no direction")]
+    NoDirection {
+        /// The row, counted from 0.
+        row: usize,
+        /// "holds a value that is not finite" or "is all zeros".
+        problem: &'static str,
+    },
+    /// A list that must hold something is empty.
+    #[error("no {what} given")]
+    Empty {
+        /// "labels" or "templates".
+        what: &'static str,
+    },
+    /// A label is blank.
+    #[error("label {position} is blank")]
+    BlankLabel {
+        /// Its position in the list, counted from 1.
+        position: usize,
+    },
+    /// A label stands twice in the list.
+    #[error("label {label:?} is given twice, as label {first} and label {second}")]
+    RepeatedLabel {
+        /// The label.
+        label: String,
+        /// Its first position, counted from 1.
+        first: usize,
+        /// Its second position.
+        second: usize,
+    },
+    /// A template has no place for the label.
+    #[error("template {template:?} has no {{}} where the label goes")]
+    TemplateWithoutPlace {
+        /// The template.
+        template: String,
+    },
+    /// No ONNX Runtime library was found, and none could be fetched.
+    #[error("ONNX Runtime not found: looked at {}; {fetch}", searched.join(", "))]
+    RuntimeMissing {
+        /// The places looked at, in order.
+        searched: Vec<String>,
+        /// Why it could not be fetched either.
+        fetch: String,
+    },
+    /// A library was found that cannot be used.
+    #[error("{}: ONNX Runtime cannot be used: found {found}, expected {expected}", path.display())]
+    RuntimeUnusable {
+        /// The library.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What is needed.
+        expected: String,
+    },
+    /// ONNX Runtime was started in this process with other options already.
+    #[error("ONNX Runtime could not be started: {source}")]
+    RuntimeStart {
+        /// What ONNX Runtime said.
+        source: Source,
+    },
+}
+
+impl Error {
+    /// What to do about it, as one sentence, where that can be known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::ImageTooLarge { .. } => {
+                "raise the limit with --max-pixels if the file is to be trusted"
+            }
+            Error::NotABundle { .. } => {
+                "a bundle is a folder with onnx/vision_model.onnx and onnx/text_model.onnx, visual/model.onnx and \
+                 textual/model.onnx, visual.onnx and text.onnx, or one model.onnx; see onnx/README.md"
+            }
+            Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
+            Error::NoTower { tower: "image", .. } => {
+                "this bundle encodes texts only; choose another with --model"
+            }
+            Error::NoTower { .. } => "this bundle encodes images only; choose another with --model",
+            Error::TemplateWithoutPlace { .. } => "write a template such as \"a photo of a {}.\"",
+            Error::RuntimeMissing { .. } => {
+                "set ORT_DYLIB_PATH to a libonnxruntime of version 1.20 or later, or run `python3 -m pip install \
+                 onnxruntime`, or run diptych once while online so that it can fetch the library"
+            }
+            Error::RuntimeUnusable { .. } => {
+                "set ORT_DYLIB_PATH to a fitting libonnxruntime, or unset it so that one is found or fetched"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Read { path, source }
+    }
+
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Write { path, source }
+    }
+}
