@@ -1,6 +1,8 @@
 //! A multimodal dual encoder: images and texts to unit rows in one space.
 
+mod embedding;
 mod error;
 mod image_file;
 
+pub use embedding::{Embeddings, sigmoid, softmax, top_k};
 pub use error::{Error, Result};
