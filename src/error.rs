@@ -206,7 +206,7 @@ pub enum Error {
     #[error("ONNX Runtime not found: looked at {}; {fetch}", searched.join(", "))]
     RuntimeMissing {
         /// The places looked at, in order.
-        searched: Vec<String>,
+        searched: Vec<&'static str>,
         /// Why it could not be fetched either.
         fetch: String,
     },

@@ -1,8 +1,11 @@
 //! A multimodal dual encoder: images and texts to unit rows in one space.
 
+mod cache;
 mod embedding;
 mod error;
 mod image_file;
+pub mod runtime;
+mod wheel;
 
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};
 pub use error::{Error, Result};
