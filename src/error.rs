@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The cause of an error that another crate reported.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of everything fallible in this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -5,6 +5,7 @@ mod embedding;
 mod error;
 mod image_file;
 pub mod runtime;
+mod session;
 mod wheel;
 
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};

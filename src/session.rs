@@ -1,0 +1,212 @@
+//! One graph: load it, describe its inputs and outputs, run it.
+//!
+//! With `runtime.rs` one of the two files that know `ort`. A graph takes and gives plain arrays; element types (f16 or
+//! f32, int32 or int64) are converted here, to what the graph declares. What the arrays mean is the tower's.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use half::f16;
+use ndarray::{ArrayD, IxDyn};
+use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
+
+use crate::error::{Error, Result, Source};
+use crate::runtime::Runtime;
+
+/// A loaded graph.
+///
+/// `run` takes `&self`: ONNX Runtime wants one run at a time of each session (`ort`'s `Session::run` takes `&mut
+/// self` and says why), so runs wait for each other here. Each run uses all threads that the session was given.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    path: PathBuf,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    session: Mutex<Session>,
+}
+
+/// An input or output of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) element: TensorElementType,
+    /// The size of each axis, where it is fixed.
+    pub(crate) shape: Vec<Option<usize>>,
+}
+
+impl Port {
+    fn new(outlet: &Outlet) -> Self {
+        let (element, shape) = match outlet.dtype() {
+            ValueType::Tensor { ty, shape, .. } => (
+                *ty,
+                shape.iter().map(|&n| usize::try_from(n).ok()).collect(),
+            ),
+            _ => (TensorElementType::Undefined, Vec::new()),
+        };
+        Self {
+            name: outlet.name().to_owned(),
+            element,
+            shape,
+        }
+    }
+
+    /// Whether it holds fractions, in a type that can be converted here.
+    pub(crate) fn is_float(&self) -> bool {
+        matches!(
+            self.element,
+            TensorElementType::Float32 | TensorElementType::Float16
+        )
+    }
+
+    /// Whether it holds whole numbers, in a type that can be converted here.
+    pub(crate) fn is_integer(&self) -> bool {
+        matches!(
+            self.element,
+            TensorElementType::Int64 | TensorElementType::Int32
+        )
+    }
+
+    /// As people write it: `pixel_values f32 [?, 3, 224, 224]`.
+    pub(crate) fn describe(&self) -> String {
+        let axes: Vec<String> = self
+            .shape
+            .iter()
+            .map(|axis| axis.map_or_else(|| "?".to_owned(), |n| n.to_string()))
+            .collect();
+        format!("{} {} [{}]", self.name, self.element, axes.join(", "))
+    }
+}
+
+/// What is fed to one input.
+#[derive(Debug, Clone)]
+pub(crate) struct Feed {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Values,
+}
+
+/// The values of a [`Feed`], row-major.
+#[derive(Debug, Clone)]
+pub(crate) enum Values {
+    /// For an input of f32 or f16.
+    Floats(Vec<f32>),
+    /// For an input of int64 or int32.
+    Integers(Vec<i64>),
+}
+
+impl Graph {
+    /// The graph in file `path`, ready to run on `threads` threads.
+    ///
+    /// Weights in external data files are found by ONNX Runtime, beside the graph.
+    pub(crate) fn open(path: &Path, runtime: &Runtime, threads: usize) -> Result<Self> {
+        // ort says only that a file does not exist; the system's own words tell more.
+        std::fs::File::open(path).map_err(Error::read(path))?;
+        let session = load(path, runtime, threads).map_err(|source| Error::Graph {
+            path: path.to_owned(),
+            action: "loaded",
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            inputs: session.inputs().iter().map(Port::new).collect(),
+            outputs: session.outputs().iter().map(Port::new).collect(),
+            session: Mutex::new(session),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    pub(crate) fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// Runs the graph on `feeds`, one for each input in the graph's order, and gives back the outputs in `wanted`.
+    pub(crate) fn run(&self, feeds: Vec<Feed>, wanted: &[&str]) -> Result<Vec<ArrayD<f32>>> {
+        self.try_run(feeds, wanted).map_err(|source| Error::Graph {
+            path: self.path.clone(),
+            action: "run",
+            source,
+        })
+    }
+
+    fn try_run(&self, feeds: Vec<Feed>, wanted: &[&str]) -> Result<Vec<ArrayD<f32>>, Source> {
+        let inputs = self
+            .inputs
+            .iter()
+            .zip(feeds)
+            .map(|(port, feed)| feed.into_value(port));
+        let inputs = inputs.collect::<Result<Vec<SessionInputValue<'_>>, Source>>()?;
+        let select = wanted
+            .iter()
+            .fold(OutputSelector::no_default(), |select, &name| {
+                select.with(name)
+            });
+        let options = RunOptions::new()?.with_outputs(select);
+
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs = session.run_with_options(inputs.as_slice(), &options)?;
+        let missing = |name: &str| format!("it gave no output {name}");
+        wanted
+            .iter()
+            .map(|&name| floats(outputs.get(name).ok_or_else(|| missing(name))?))
+            .collect()
+    }
+}
+
+fn load(path: &Path, runtime: &Runtime, threads: usize) -> Result<Session, Source> {
+    let plain = |error: ort::Error<_>| -> Source { error.to_string().into() };
+    Session::builder(&runtime.environment)?
+        .with_intra_threads(threads)
+        .map_err(plain)?
+        // Between runs the decoding threads need the cores; waiting in a spin loop would take them away.
+        .with_intra_op_spinning(false)
+        .map_err(plain)?
+        .commit_from_file(path)
+        .map_err(Source::from)
+}
+
+impl Feed {
+    fn into_value(self, port: &Port) -> Result<SessionInputValue<'static>, Source> {
+        let shape = self.shape;
+        Ok(match (self.values, port.element) {
+            (Values::Floats(values), TensorElementType::Float32) => {
+                Tensor::from_array((shape, values))?.into()
+            }
+            (Values::Floats(values), TensorElementType::Float16) => {
+                let halves: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
+                Tensor::from_array((shape, halves))?.into()
+            }
+            (Values::Integers(values), TensorElementType::Int64) => {
+                Tensor::from_array((shape, values))?.into()
+            }
+            (Values::Integers(values), TensorElementType::Int32) => {
+                let narrow = values
+                    .into_iter()
+                    .map(i32::try_from)
+                    .collect::<Result<Vec<i32>, _>>()?;
+                Tensor::from_array((shape, narrow))?.into()
+            }
+            (_, element) => return Err(format!("input {} is of type {element}", port.name).into()),
+        })
+    }
+}
+
+fn floats(value: &DynValue) -> Result<ArrayD<f32>, Source> {
+    let (shape, values) = if let Ok((shape, values)) = value.try_extract_tensor::<f32>() {
+        (shape, values.to_vec())
+    } else {
+        let (shape, halves) = value.try_extract_tensor::<f16>()?;
+        (shape, halves.iter().map(|half| half.to_f32()).collect())
+    };
+    let axes = shape
+        .iter()
+        .map(|&n| usize::try_from(n))
+        .collect::<Result<Vec<usize>, _>>()?;
+    Ok(ArrayD::from_shape_vec(IxDyn(&axes), values)?)
+}
