@@ -4,9 +4,13 @@ mod cache;
 mod embedding;
 mod error;
 mod image_file;
+mod preprocess;
+mod resample;
 pub mod runtime;
 mod session;
 mod wheel;
 
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};
 pub use error::{Error, Result};
+pub use preprocess::{Preprocess, Reference, Resize};
+pub use resample::{Filter, resize};
