@@ -1,0 +1,60 @@
+"""Makes all of tests/golden/ anew. See README.md beside this file."""
+
+import argparse
+import importlib.metadata
+import platform
+import sys
+import tempfile
+import unicodedata
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = """ftfy numpy onnx onnxruntime open_clip_torch pillow regex sentencepiece tokenizers torch torchvision transformers""".split()
+
+sys.dont_write_bytecode = True
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--golden", type=Path, default=REPOSITORY / "tests/golden", help="folder to write")
+    parser.add_argument("--published-clip", type=Path, default=REPOSITORY / "tests/golden/clip-tokenizer", help="folder with CLIP's published tokenizer files")
+    return parser.parse_args()
+
+
+def versions() -> dict:
+    """Every reference that the values come from."""
+    from PIL import features
+
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    codecs = {f"pillow's {name}": features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff", "zlib")}
+    return {"python": platform.python_version(), "unicode": unicodedata.unidata_version} | found | codecs
+
+
+def main() -> None:
+    options = arguments()
+    import torch
+
+    import bundles
+    import clip_corpus
+    import expected
+    import images
+    import resample
+    import texts
+    import tokenizers_small
+
+    torch.set_num_threads(1)
+    golden = options.golden
+    images.write(golden)
+    texts.write(golden)
+    resample.write(golden)
+    clip_corpus.write(golden, options.published_clip)
+    with tempfile.TemporaryDirectory() as scratch:
+        pieces = tokenizers_small.train_pieces(Path(scratch))
+        sources = bundles.Sources(golden / "bundles", options.published_clip, pieces, Path(scratch))
+        made = [make(sources) for make in bundles.ALL]
+        expected.write_all(golden, made)
+    tokenizers_small.write_json(golden / "versions.json", versions())
+
+
+if __name__ == "__main__":
+    main()
