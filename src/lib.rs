@@ -12,5 +12,6 @@ mod wheel;
 
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};
 pub use error::{Error, Result};
+pub use image_file::{ImageOptions, decode_image, open_image};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
