@@ -296,3 +296,184 @@ fn ratios(width: u32, height: u32, wide: u32, high: u32) -> [f64; 2] {
         f64::from(width) / f64::from(wide),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REFERENCES: [Reference; 3] = [
+        Reference::Transformers,
+        Reference::OpenClip,
+        Reference::Immich,
+    ];
+
+    fn settings(
+        reference: Reference,
+        resize: Option<Resize>,
+        crop: Option<(u32, u32)>,
+    ) -> Preprocess {
+        Preprocess {
+            reference,
+            resize,
+            filter: Filter::Bicubic,
+            crop,
+            fill: [9; 3],
+            rescale: Some(1.0 / 255.0),
+            mean: [0.48145466, 0.4578275, 0.40821073],
+            std: [0.26862954, 0.26130258, 0.27577711],
+        }
+    }
+
+    fn resized(reference: Reference, resize: Resize, width: u32, height: u32) -> (u32, u32) {
+        settings(reference, Some(resize), None).output_size(width, height)
+    }
+
+    #[test]
+    fn sizes_are_cut_to_whole_pixels() {
+        for reference in REFERENCES {
+            // 298.67 and 335.74.
+            let size = |width, height| resized(reference, Resize::Shortest(224), width, height);
+            assert_eq!(size(4000, 3000), (298, 224));
+            assert_eq!(size(3000, 4000), (224, 298));
+            assert_eq!(size(640, 427), (335, 224));
+            assert_eq!(size(7, 7), (224, 224));
+        }
+    }
+
+    #[test]
+    fn immich_rounds_the_ratio_first() {
+        // 224 · 2022 / 448 is 1011, but 2022 / 448 is a little less than 4.513…
+        let size = |reference| resized(reference, Resize::Shortest(224), 448, 2022);
+        assert_eq!(size(Reference::Transformers), (224, 1011));
+        assert_eq!(size(Reference::OpenClip), (224, 1011));
+        assert_eq!(size(Reference::Immich), (224, 1010));
+    }
+
+    #[test]
+    fn boxes_are_filled_or_covered() {
+        let longest = Resize::Longest {
+            height: 40,
+            width: 40,
+        };
+        let cover = Resize::Cover {
+            height: 40,
+            width: 20,
+        };
+        // 100 / 2.5 and 61 / 2.5 = 24.4; 63 / 2.5 = 25.2.
+        assert_eq!(resized(Reference::OpenClip, longest, 100, 61), (40, 24));
+        assert_eq!(resized(Reference::Transformers, longest, 100, 63), (40, 25));
+        // 64 / 2.5 = 25.6: one rounds, the other cuts.
+        assert_eq!(resized(Reference::OpenClip, longest, 100, 64), (40, 26));
+        assert_eq!(resized(Reference::Transformers, longest, 100, 64), (40, 25));
+        assert_eq!(resized(Reference::OpenClip, cover, 100, 50), (80, 40));
+        assert_eq!(resized(Reference::OpenClip, cover, 10, 100), (20, 200));
+        assert_eq!(resized(Reference::OpenClip, longest, 500, 1), (40, 1));
+    }
+
+    #[test]
+    fn margins_of_half_a_pixel() {
+        for (reference, offsets) in [
+            // Margins of ½, 1½, 2½, −½, −1½.
+            (Reference::Transformers, [0, 1, 2, -1, -2]),
+            (Reference::OpenClip, [0, 2, 2, 0, -1]),
+            (Reference::Immich, [0, 1, 2, 0, -1]),
+        ] {
+            let found =
+                [33, 35, 37, 31, 29].map(|from| settings(reference, None, None).offset(from, 32));
+            assert_eq!(found, offsets, "{reference:?}");
+        }
+    }
+
+    #[test]
+    fn levels_by_hand() {
+        for reference in REFERENCES {
+            let mut preprocess = settings(reference, None, None);
+            let level = f32::from(200_u8) / 255.0;
+            let (mean, std) = (0.457_827_5_f32, 0.261_302_58_f32);
+            let value = preprocess.table(1)[200];
+            let expected = match reference {
+                Reference::Immich => level * (1.0 / std) - mean / std,
+                _ => (level - mean) / std,
+            };
+            assert_eq!(value, expected, "{reference:?}");
+            preprocess.rescale = None;
+            preprocess.mean = [0.0; 3];
+            preprocess.std = [2.0; 3];
+            assert_eq!(preprocess.table(0)[200], 100.0);
+        }
+    }
+
+    #[test]
+    fn planes_follow_each_other() {
+        let mut preprocess = settings(Reference::OpenClip, None, None);
+        (preprocess.rescale, preprocess.mean, preprocess.std) = (None, [0.0; 3], [1.0; 3]);
+        let image = RgbImage::from_vec(2, 1, vec![1, 2, 3, 4, 5, 6]).expect("two pixels");
+        let mut out = [0.0; 6];
+        preprocess.write(&image, &mut out);
+        assert_eq!(out, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(preprocess.tensor(&image).shape(), [3, 1, 2]);
+    }
+
+    /// A side's pixels after the reference's own steps: each its position in the source, or none where it is padding.
+    fn slow_side(reference: Reference, from: i64, to: i64) -> Vec<Option<i64>> {
+        let mut side: Vec<Option<i64>> = (0..from).map(Some).collect();
+        let start = match reference {
+            Reference::Transformers => {
+                let new = to.max(from);
+                let before = (new - from + 1) / 2;
+                side.splice(0..0, (0..before).map(|_| None));
+                side.resize(new as usize, None);
+                // Floor division.
+                let start = (f64::from((from - to) as i32) / 2.0).floor() as i64;
+                start + before
+            }
+            Reference::OpenClip => {
+                let missing = (to - from).max(0);
+                side.splice(0..0, (0..missing / 2).map(|_| None));
+                side.extend((0..(missing + 1) / 2).map(|_| None));
+                let spare = side.len() as i64 - to;
+                // Halves to even: 4 k + 1 halves go down, 4 k + 3 up.
+                spare / 2 + i64::from(spare % 4 == 3)
+            }
+            Reference::Immich => (from as f64 / 2.0 - to as f64 / 2.0) as i64,
+        };
+        (start..start + to)
+            .map(|at| {
+                usize::try_from(at)
+                    .ok()
+                    .and_then(|at| side.get(at).copied().flatten())
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn crops_are_the_references_own(
+            width in 1..60_u32, height in 1..60_u32, wide in 1..60_u32, high in 1..60_u32, which in 0..3_usize,
+        ) {
+            let reference = REFERENCES[which];
+            let image = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 1]));
+            let columns = slow_side(reference, width.into(), wide.into());
+            let rows = slow_side(reference, height.into(), high.into());
+            let expected = RgbImage::from_fn(wide, high, |x, y| match (columns[x as usize], rows[y as usize]) {
+                (Some(column), Some(row)) => *image.get_pixel(column as u32, row as u32),
+                _ => Rgb([9; 3]),
+            });
+            prop_assert_eq!(settings(reference, None, Some((high, wide))).pixels(&image), expected);
+        }
+
+        #[test]
+        fn sides_are_python_s(width in 1..5000_u32, height in 1..5000_u32, size in 1..400_u32) {
+            let (short, long) = (u64::from(width.min(height)), u64::from(width.max(height)));
+            let exact = u64::from(size) * long / short;
+            for reference in [Reference::Transformers, Reference::OpenClip] {
+                let (wide, high) = resized(reference, Resize::Shortest(size), width, height);
+                prop_assert_eq!(u64::from(wide.min(high)), u64::from(size));
+                prop_assert_eq!(u64::from(wide.max(high)), exact);
+                prop_assert_eq!(wide > high, width > height && exact > u64::from(size));
+            }
+        }
+    }
+}

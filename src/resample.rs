@@ -421,3 +421,237 @@ fn blend_rows(source: &[u8], stride: usize, part: Range<usize>, rows: &Taps) -> 
     }
     blended
 }
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgb, imageops};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A filter's curve, written down anew.
+    fn curve(filter: Filter, x: f64) -> f64 {
+        let pi_x = std::f64::consts::PI * x.abs();
+        match (filter, x.abs()) {
+            (Filter::Box, _) if -0.5 < x && x <= 0.5 => 1.0,
+            (Filter::Bilinear, d) if d < 1.0 => 1.0 - d,
+            (Filter::Hamming, 0.0) => 1.0,
+            (Filter::Hamming, d) if d < 1.0 => {
+                pi_x.sin() / pi_x * (f64::from(0.54_f32) + f64::from(0.46_f32) * pi_x.cos())
+            }
+            (Filter::Bicubic, d) if d < 1.0 => (1.5 * d - 2.5) * d * d + 1.0,
+            (Filter::Bicubic, d) if d < 2.0 => (((d - 5.0) * d + 8.0) * d - 4.0) * -0.5,
+            (Filter::Lanczos, 0.0) => 1.0,
+            (Filter::Lanczos, _) if (-3.0..3.0).contains(&x) => {
+                let third = std::f64::consts::PI * (x / 3.0);
+                let pi_x = std::f64::consts::PI * x;
+                pi_x.sin() / pi_x * (third.sin() / third)
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// The level at `position` of a line of `from` levels that becomes `to` long: the formula, with nothing kept or cut.
+    fn slow_level(
+        line: &dyn Fn(u32) -> u8,
+        from: u32,
+        to: u32,
+        position: u32,
+        filter: Filter,
+    ) -> u8 {
+        if from == to {
+            return line(position);
+        }
+        let scale = f64::from(from) / f64::from(to);
+        let shrink = scale.max(1.0);
+        let reach = shrink
+            * match filter {
+                Filter::Box => 0.5,
+                Filter::Bicubic => 2.0,
+                Filter::Lanczos => 3.0,
+                _ => 1.0,
+            };
+        let centre = (f64::from(position) + 0.5) * scale;
+        let first = (centre - reach + 0.5).max(0.0) as u32;
+        let end = ((centre + reach + 0.5) as u32).min(from);
+        let weight = |at: u32| curve(filter, (f64::from(at) - centre + 0.5) * (1.0 / shrink));
+        let mut total = 0.0;
+        for at in first..end {
+            total += weight(at);
+        }
+        let mut sum = 1_i64 << 21;
+        for at in first..end {
+            let fixed = (weight(at) / total * 4_194_304.0).abs() + 0.5;
+            sum += (fixed as i64) * (weight(at) / total).signum() as i64 * i64::from(line(at));
+        }
+        (sum >> 22).clamp(0, 255) as u8
+    }
+
+    fn slow_columns(image: &RgbImage, width: u32, filter: Filter) -> RgbImage {
+        RgbImage::from_fn(width, image.height(), |x, y| {
+            Rgb([0, 1, 2].map(|channel| {
+                let line = |at| image.get_pixel(at, y)[channel];
+                slow_level(&line, image.width(), width, x, filter)
+            }))
+        })
+    }
+
+    fn turned(image: &RgbImage) -> RgbImage {
+        RgbImage::from_fn(image.height(), image.width(), |x, y| *image.get_pixel(y, x))
+    }
+
+    fn slow_rows(image: &RgbImage, height: u32, filter: Filter) -> RgbImage {
+        turned(&slow_columns(&turned(image), height, filter))
+    }
+
+    fn slow_nearest(image: &RgbImage, width: u32, height: u32) -> RgbImage {
+        let along = |from: u32, to: u32, position: u32| {
+            let step = f64::from(from) / f64::from(to);
+            let mut at = step * 0.5;
+            for _ in 0..position {
+                at += step;
+            }
+            at as u32
+        };
+        RgbImage::from_fn(width, height, |x, y| {
+            let x = along(image.width(), width, x);
+            let y = along(image.height(), height, y);
+            image
+                .get_pixel_checked(x, y)
+                .copied()
+                .unwrap_or(Rgb([0; 3]))
+        })
+    }
+
+    fn slow_resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
+        let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
+        let across = lost(image.width(), width);
+        let down = lost(image.height(), height);
+        if filter == Filter::Nearest {
+            slow_nearest(image, width, height)
+        } else if down > 0 && down > 2 * across {
+            slow_columns(&slow_rows(image, height, filter), width, filter)
+        } else {
+            slow_rows(&slow_columns(image, width, filter), height, filter)
+        }
+    }
+
+    fn filters() -> impl Strategy<Value = Filter> {
+        prop::sample::select(Filter::ALL.as_slice())
+    }
+
+    /// Sides of one pixel, a few, and enough for several shapes of window.
+    fn sides() -> impl Strategy<Value = u32> {
+        prop_oneof![Just(1_u32), 2..5_u32, 5..40_u32, 100..300_u32]
+    }
+
+    fn images() -> impl Strategy<Value = RgbImage> {
+        (sides(), sides(), any::<u32>(), any::<bool>()).prop_map(
+            |(width, height, seed, is_harsh)| {
+                RgbImage::from_fn(width, height, |x, y| {
+                    let mut state =
+                        seed ^ (x.wrapping_mul(0x9E37_79B1)) ^ (y.wrapping_mul(0x85EB_CA77));
+                    Rgb([0; 3].map(|_: u8| {
+                        state = state.wrapping_mul(0x2C1B_3C6D).rotate_left(13) ^ 0x5BD1_E995;
+                        let level = (state >> 24) as u8;
+                        if is_harsh { 255 * (level & 1) } else { level }
+                    }))
+                })
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn equals_the_formula(image in images(), width in sides(), height in sides(), filter in filters()) {
+            prop_assert_eq!(resize(&image, width, height, filter), slow_resize(&image, width, height, filter));
+        }
+
+        #[test]
+        fn a_window_is_a_crop(
+            image in images(), width in sides(), height in sides(), filter in filters(), cut in any::<[u16; 4]>(),
+        ) {
+            let span = |side: u32, a: u16, b: u16| {
+                let [a, b] = [a, b].map(|end| u32::from(end) % (side + 1));
+                a.min(b)..a.max(b)
+            };
+            let columns = span(width, cut[0], cut[1]);
+            let rows = span(height, cut[2], cut[3]);
+            let whole = resize(&image, width, height, filter);
+            let (wide, high) = (columns.end - columns.start, rows.end - rows.start);
+            let crop = imageops::crop_imm(&whole, columns.start, rows.start, wide, high).to_image();
+            let window = resize_window(&image, [width, height], [columns, rows], filter);
+            prop_assert_eq!(window.as_raw(), crop.as_raw());
+        }
+    }
+
+    /// A row of grey levels.
+    fn row<const N: usize>(levels: [u8; N]) -> RgbImage {
+        let bytes: Vec<u8> = levels.iter().flat_map(|&level| [level; 3]).collect();
+        RgbImage::from_vec(N as u32, 1, bytes).expect("three bytes a level")
+    }
+
+    #[test]
+    fn by_hand() {
+        // Halving with a triangle: pixels at distances ¾, ¼, ¼, ¾ of its half width weigh 1/4, 3/4, 3/4, 1/4; at the
+        // edge the pixel that is missing takes its part with it: (3 · 0 + 3 · 100 + 200) / 7 = 71.4.
+        assert_eq!(
+            resize(&row([0, 100, 200, 40]), 2, 1, Filter::Bilinear),
+            row([71, 117])
+        );
+        // The mean, halves up.
+        assert_eq!(resize(&row([0, 1, 2, 4]), 2, 1, Filter::Box), row([1, 3]));
+        assert_eq!(
+            resize(&row([1, 2, 3, 4]), 2, 1, Filter::Nearest),
+            row([2, 4])
+        );
+        // Overshoot is clipped.
+        assert_eq!(
+            resize(&row([0, 0, 255, 255]), 8, 1, Filter::Bicubic).as_raw()[..3],
+            [0, 0, 0]
+        );
+    }
+
+    #[test]
+    fn sizes_that_stay_are_copied() {
+        let image = row([3, 1, 4, 1, 5]);
+        for filter in Filter::ALL {
+            assert_eq!(resize(&image, 5, 1, filter), image);
+        }
+    }
+
+    #[test]
+    fn a_giant_costs_only_its_window() {
+        let thread = RgbImage::from_pixel(1, 60_000, Rgb([7; 3]));
+        let size = [224, 224 * 60_000];
+        let window = [0..224, 6_719_888..6_720_112];
+        let cut = resize_window(&thread, size, window, Filter::Bicubic);
+        assert!(cut.iter().all(|&level| level == 7));
+        assert_eq!(cut.dimensions(), (224, 224));
+    }
+
+    #[test]
+    fn tall_images_lose_rows_first() {
+        assert!(!rows_first([4000, 3000], [298, 224]));
+        assert!(!rows_first([3000, 4000], [224, 298]));
+        assert!(!rows_first([100, 140], [50, 40]));
+        assert!(rows_first([100, 141], [50, 40]));
+        assert!(rows_first([100, 41], [120, 40]));
+        assert!(!rows_first([100, 40], [500, 45]));
+    }
+
+    #[test]
+    fn filters_have_one_code_and_one_name() {
+        for filter in Filter::ALL {
+            assert_eq!(Filter::from_code(filter.code()), Some(filter));
+            assert_eq!(Filter::from_name(filter.name()), Some(filter));
+            assert_eq!(
+                Filter::from_name(&filter.name().to_uppercase()),
+                Some(filter)
+            );
+        }
+        assert_eq!(Filter::from_name("cubic"), None);
+    }
+}

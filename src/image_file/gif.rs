@@ -29,7 +29,7 @@ pub(super) fn decode(
     let [left, top, wide, high] = [frame.left, frame.top, frame.width, frame.height].map(u32::from);
     // The screen grows with a frame that goes past its edge.
     let (width, height) = (screen.0.max(left + wide), screen.1.max(top + high));
-    options.check(width, height, BYTES)?;
+    options.check(width, height, BYTES, bytes.len())?;
     let transparent = frame.transparent;
     let local = frame.palette.clone();
     let mut indices = vec![0; decoder.buffer_size()];

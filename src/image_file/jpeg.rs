@@ -44,7 +44,7 @@ pub(super) fn decode(
         (false, true) => 3,
         (false, false) => 0,
     };
-    options.check(width, height, 3 + beside)?;
+    options.check(width, height, 3 + beside, bytes.len())?;
     let space = if is_gray {
         ColorSpace::Luma
     } else {

@@ -33,9 +33,9 @@ const BYTES_PER_PIXEL: u64 = 4;
 pub struct ImageOptions {
     /// The most pixels that are decoded, 64 Mi by default: photos of 60 megapixels, large panoramas.
     ///
-    /// It bounds memory too, to four bytes a pixel: 256 MiB by default. Kinds of file that need more for each of their
-    /// pixels are held to fewer: about 44 million for a photo that has to be turned on its side, 30 to 44 million for
-    /// progressive JPEG. So no file, however small, makes decoding need more.
+    /// It bounds memory too, to four bytes a pixel, the file's own bytes among them: 256 MiB by default. Kinds of file
+    /// that need more for each of their pixels are held to fewer: 44 million for a photo that has to be turned on its
+    /// side, 29 million for progressive JPEG, 24 million for WebP with alpha. So no file makes decoding need more.
     pub max_pixels: u64,
     /// Whether EXIF's orientation is applied, on by default. Off for equal numbers with references that ignore it.
     ///
@@ -65,7 +65,7 @@ impl Default for ImageOptions {
 ///
 /// # Cost
 ///
-/// At most four bytes of memory for each of [`ImageOptions::max_pixels`], besides the file itself.
+/// At most four bytes of memory for each of [`ImageOptions::max_pixels`].
 ///
 /// # Errors
 ///
@@ -135,12 +135,13 @@ impl ImageOptions {
         self.max_pixels.saturating_mul(BYTES_PER_PIXEL)
     }
 
-    /// Nothing, if an image of this size may be decoded at `bytes` of memory for each of its pixels.
-    fn check(&self, width: u32, height: u32, bytes: u64) -> Result<(), Fault> {
+    /// Nothing, if an image of this size may be decoded from a file of `file` bytes at `per_pixel` bytes of memory more.
+    fn check(&self, width: u32, height: u32, per_pixel: u64, file: usize) -> Result<(), Fault> {
         if width == 0 || height == 0 {
-            return Err(Fault::Decode("the image has no pixels".into()));
+            return Err(Fault::decode("the image has no pixels"));
         }
-        let limit = self.max_pixels.min(self.max_bytes() / bytes.max(1));
+        let rest = self.max_bytes().saturating_sub(file as u64);
+        let limit = self.max_pixels.min(rest / per_pixel.max(1));
         if u64::from(width) * u64::from(height) > limit {
             return Err(Fault::TooLarge {
                 width,

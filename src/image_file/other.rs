@@ -38,7 +38,7 @@ pub(super) fn decode(
         ImageFormat::WebP => 4,
         _ => 0,
     };
-    options.check(width, height, own + copy + inner)?;
+    options.check(width, height, own + copy + inner, bytes.len())?;
     let image = DynamicImage::from_decoder(decoder).map_err(Fault::decode)?;
     Ok((to_rgb(image, options.background), orientation))
 }

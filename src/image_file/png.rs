@@ -25,7 +25,7 @@ pub(super) fn decode(
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info().map_err(Fault::decode)?;
     let (width, height) = reader.info().size();
-    options.check(width, height, 3)?;
+    options.check(width, height, 3, bytes.len())?;
     let (color, depth) = reader.output_color_type();
     let channels = color.samples();
 
@@ -58,7 +58,7 @@ pub(super) fn decode(
         Orientation::UPRIGHT
     };
     if orientation.is_sideways() {
-        options.check(width, height, 6)?;
+        options.check(width, height, 6, bytes.len())?;
     }
     let image = RgbImage::from_vec(width, height, image).unwrap_or_default();
     Ok((image, orientation))

@@ -34,8 +34,11 @@ pub(super) fn decode(
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(fault)?;
     let (width, height) = decoder.dimensions().map_err(fault)?;
     let kind = decoder.colortype().map_err(fault)?;
+    // 8-bit RGB needs no second copy.
+    let is_rgb = kind == ColorType::RGB(8);
     let own = u64::from(kind.bit_depth()) * u64::from(kind.num_samples()) / 8;
-    options.check(width, height, own.max(1) + 3)?;
+    let copy = if is_rgb { 0 } else { 3 };
+    options.check(width, height, own.max(1) + copy, bytes.len())?;
     let most = usize::try_from(options.max_bytes()).unwrap_or(usize::MAX);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = most;
@@ -60,22 +63,28 @@ pub(super) fn decode(
     };
     let extra = tag(&mut decoder, Tag::ExtraSamples)?;
     let colors = tag(&mut decoder, Tag::ColorMap)?;
-    let mut canvas = Canvas::new(width as usize * height as usize, options.background);
-    if is_palette {
-        add_indices(&mut canvas, &levels, &colors);
-    } else {
-        add(
-            &mut canvas,
-            kind,
-            &levels,
-            extra.first() == Some(&PREMULTIPLIED),
-        )?;
+    if !is_rgb {
+        let mut canvas = Canvas::new(width as usize * height as usize, options.background);
+        if is_palette {
+            add_indices(&mut canvas, &levels, &colors);
+        } else {
+            add(
+                &mut canvas,
+                kind,
+                &levels,
+                extra.first() == Some(&PREMULTIPLIED),
+            )?;
+        }
+        levels = canvas.into_bytes();
     }
     let orientation = tag(&mut decoder, Tag::Orientation)?;
-    let image = RgbImage::from_vec(width, height, canvas.into_bytes())
+    let image = RgbImage::from_vec(width, height, levels)
         .ok_or_else(|| Fault::decode("pixels are missing"))?;
     // Pillow applies TIFF's own orientation on loading, whether asked to or not.
     let orientation = Orientation::new(orientation.first().copied().unwrap_or(1));
+    if orientation.is_sideways() {
+        options.check(width, height, 6, bytes.len())?;
+    }
     Ok((image, orientation))
 }
 
