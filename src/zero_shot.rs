@@ -29,7 +29,7 @@ const WORTH_KEEPING: usize = 100;
 /// let encoder = DualEncoder::open("onnx/tiny")?;
 /// let labels = ["cat", "dog", "rocket"].map(String::from);
 /// let classes = ZeroShot::new(&encoder, &labels, &["a photo of a {}.".to_owned()])?;
-/// let photo = open_image("assets/photos/cat.jpg".as_ref(), &ImageOptions::default())?;
+/// let photo = open_image("assets/photos/cat.jpg", &ImageOptions::default())?;
 /// let predictions = classes.classify(&encoder.encode_images(&[photo])?, encoder.calibration())?;
 /// assert_eq!(predictions[0][0].label, "cat");
 /// # Ok::<(), diptych::Error>(())

@@ -1,0 +1,184 @@
+//! Files and bytes to 8-bit RGB images, as Pillow's `convert("RGB")` gives them.
+//!
+//! One file a format that needs care (`jpeg`, `png`, `gif`, `tiff`), one for the rest (`other`); `sniff` tells them apart,
+//! `levels` turns whatever they hold into RGB, `orientation` turns it upright. What a model makes of the pixels is
+//! `preprocess`'s concern.
+
+mod gif;
+mod jpeg;
+mod levels;
+mod orientation;
+mod other;
+mod png;
+mod sniff;
+mod tiff;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use image::RgbImage;
+
+use crate::error::{Error, Result, Source};
+use sniff::Format;
+
+/// The formats that can be read, as named in messages.
+pub(crate) const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or QOI";
+
+/// Bytes of memory that a pixel of the limit stands for: three of the image, one for what decoding needs beside it.
+const BYTES_PER_PIXEL: u64 = 4;
+
+/// How image files are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// The most pixels that are decoded, 64 Mi by default: photos of 60 megapixels, large panoramas.
+    ///
+    /// It bounds memory too, to four bytes a pixel, the file's own bytes among them: 256 MiB by default. Kinds of file
+    /// that need more for each of their pixels are held to fewer: 44 million for a photo that has to be turned on its
+    /// side, 29 million for progressive JPEG, 24 million for WebP with alpha. So no file makes decoding need more.
+    pub max_pixels: u64,
+    /// Whether EXIF's orientation is applied, on by default. Off for equal numbers with references that ignore it.
+    ///
+    /// TIFF's own orientation is always applied, since Pillow does that on loading.
+    pub exif: bool,
+    /// The colour that transparent pixels are blended onto.
+    ///
+    /// None by default: alpha is dropped and the colour that lies under it shows, as Pillow's `convert("RGB")` does.
+    /// transformers 5.24 blends onto white.
+    pub background: Option<[u8; 3]>,
+}
+
+impl Default for ImageOptions {
+    fn default() -> Self {
+        Self {
+            max_pixels: 64 << 20,
+            exif: true,
+            background: None,
+        }
+    }
+}
+
+/// The image in a file, upright, as 8-bit RGB.
+///
+/// The format is told by the content, whatever the file's name. Of an animation it is the first frame, of a TIFF the
+/// first page.
+///
+/// # Cost
+///
+/// At most four bytes of memory for each of [`ImageOptions::max_pixels`].
+///
+/// # Errors
+///
+/// [`Error::Read`]; [`Error::NotAnImage`], which says what the file looks like instead; [`Error::ImageTooLarge`]; and
+/// [`Error::ImageDecode`], for files cut off too: no pixel is made up.
+///
+/// # Source
+///
+/// Pillow 13's `Image.open`, `ImageOps.exif_transpose` and `convert("RGB")`. Lossless formats are equal, save that samples
+/// of 16 bits are scaled with rounding where Pillow clips or cuts them. JPEG and lossy WebP differ by a few levels, since
+/// decoders round and smooth colour differently.
+///
+/// # Example
+///
+/// ```
+/// use diptych::{ImageOptions, open_image};
+///
+/// let cat = open_image("assets/photos/cat.jpg", &ImageOptions::default())?;
+/// assert!(cat.width() > 100);
+/// # Ok::<(), diptych::Error>(())
+/// ```
+pub fn open_image(path: impl AsRef<Path>, options: &ImageOptions) -> Result<RgbImage> {
+    let path = path.as_ref();
+    let limit = options.max_bytes();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(Error::read(path))?;
+    if bytes.len() as u64 > limit {
+        let source = format!("the file has over {limit} bytes").into();
+        return Err(Fault::Decode(source).at(path));
+    }
+    decode_image(&bytes, path, options)
+}
+
+/// The image in a file's bytes, upright, as 8-bit RGB; see [`open_image`].
+///
+/// # Errors
+///
+/// As [`open_image`], with `name` for the path; never [`Error::Read`].
+pub fn decode_image(
+    bytes: &[u8],
+    name: impl AsRef<Path>,
+    options: &ImageOptions,
+) -> Result<RgbImage> {
+    let name = name.as_ref();
+    let Some(format) = Format::of(bytes) else {
+        return Err(Error::NotAnImage {
+            path: name.to_owned(),
+            found: sniff::describe(bytes).to_owned(),
+        });
+    };
+    let (image, orientation) = match format {
+        Format::Jpeg => jpeg::decode(bytes, options),
+        Format::Png => png::decode(bytes, options),
+        Format::Gif => gif::decode(bytes, options),
+        Format::Tiff => tiff::decode(bytes, options),
+        Format::Other(format) => other::decode(bytes, format, options),
+    }
+    .map_err(|fault| fault.at(name))?;
+    Ok(orientation.apply(image))
+}
+
+impl ImageOptions {
+    /// The most bytes of memory that decoding may take.
+    fn max_bytes(&self) -> u64 {
+        self.max_pixels.saturating_mul(BYTES_PER_PIXEL)
+    }
+
+    /// Nothing, if an image of this size may be decoded from a file of `file` bytes at `per_pixel` bytes of memory more.
+    fn check(&self, width: u32, height: u32, per_pixel: u64, file: usize) -> Result<(), Fault> {
+        if width == 0 || height == 0 {
+            return Err(Fault::decode("the image has no pixels"));
+        }
+        let rest = self.max_bytes().saturating_sub(file as u64);
+        let limit = self.max_pixels.min(rest / per_pixel.max(1));
+        if u64::from(width) * u64::from(height) > limit {
+            return Err(Fault::TooLarge {
+                width,
+                height,
+                limit,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What can be wrong with an image, before it is known which file it is from.
+#[derive(Debug)]
+enum Fault {
+    TooLarge { width: u32, height: u32, limit: u64 },
+    Decode(Source),
+}
+
+impl Fault {
+    fn decode(source: impl Into<Source>) -> Fault {
+        Fault::Decode(source.into())
+    }
+
+    fn at(self, path: &Path) -> Error {
+        let path = path.to_owned();
+        match self {
+            Fault::TooLarge {
+                width,
+                height,
+                limit,
+            } => Error::ImageTooLarge {
+                path,
+                width,
+                height,
+                limit,
+            },
+            Fault::Decode(source) => Error::ImageDecode { path, source },
+        }
+    }
+}
