@@ -122,7 +122,7 @@ fn a_failure_stands_in_its_place_and_in_the_exit_code() {
     assert_eq!(found, paths);
     assert_eq!(
         lines[1].as_object().unwrap().keys().collect::<Vec<_>>(),
-        ["path", "error"]
+        ["error", "path"]
     );
     assert!(
         lines[1]["error"]
@@ -500,7 +500,8 @@ fn threads_and_batch_change_no_row() {
 
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
-    let mut child = with_model(MODEL, &["embed", "--quiet", "--texts"])
+    let mut child = with_model(MODEL, &["embed", "--quiet"])
+        .arg("--texts")
         .arg(golden("texts.json"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
