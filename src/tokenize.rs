@@ -3,6 +3,7 @@
 //! The vocabulary and its rules come from the bundle's `tokenizer.json`; cleaning, context length and padding come
 //! from [`TextSettings`], which the bundle fills in. Nothing here knows a model.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -74,13 +75,24 @@ pub(crate) struct TextIds {
 }
 
 /// A tokenizer with the settings of its model.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tokenizer {
     path: PathBuf,
     settings: TextSettings,
     inner: tokenizers::Tokenizer,
     /// The start and end tokens, where they are set here and not by the file.
     ends: Option<[u32; 2]>,
+}
+
+impl fmt::Debug for Tokenizer {
+    /// Without the vocabulary, which fills pages.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Tokenizer");
+        debug
+            .field("path", &self.path)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Tokenizer {

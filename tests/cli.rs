@@ -22,9 +22,9 @@ fn diptych() -> Command {
 fn with_model(name: &str, arguments: &[&str]) -> Command {
     let mut command = diptych();
     command
-        .args(arguments)
         .arg("--model")
-        .arg(golden("bundles").join(name));
+        .arg(golden("bundles").join(name))
+        .args(arguments);
     command
 }
 

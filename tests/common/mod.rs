@@ -10,22 +10,22 @@ use ndarray::{Array2, ArrayD, IxDyn};
 use serde_json::Value;
 
 /// How far from cosine 1 a row may be where pixels are the reference's.
-pub const EXACT: f32 = 1e-5;
+pub(crate) const EXACT: f32 = 1e-5;
 /// How far from cosine 1 a row may be where decoders differ by a few levels.
-pub const LOSSY: f32 = 1e-3;
+pub(crate) const LOSSY: f32 = 1e-3;
 
 /// A path under the repository's root.
-pub fn root(path: &str) -> PathBuf {
+pub(crate) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// A path under `tests/golden`.
-pub fn golden(path: &str) -> PathBuf {
+pub(crate) fn golden(path: &str) -> PathBuf {
     root("tests/golden").join(path)
 }
 
 /// A list in a JSON file, which must hold something.
-pub fn list(path: &Path) -> Vec<Value> {
+pub(crate) fn list(path: &Path) -> Vec<Value> {
     let text =
         fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let list: Vec<Value> = serde_json::from_str(&text).unwrap();
@@ -34,7 +34,7 @@ pub fn list(path: &Path) -> Vec<Value> {
 }
 
 /// A `.npy` file.
-pub fn npy<T: npyz::Deserialize>(path: &Path) -> ArrayD<T> {
+pub(crate) fn npy<T: npyz::Deserialize>(path: &Path) -> ArrayD<T> {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = npyz::NpyFile::new(&bytes[..]).unwrap();
     let shape: Vec<usize> = file.shape().iter().map(|&axis| axis as usize).collect();
@@ -42,12 +42,12 @@ pub fn npy<T: npyz::Deserialize>(path: &Path) -> ArrayD<T> {
 }
 
 /// A `.npy` file of two axes.
-pub fn npy2<T: npyz::Deserialize>(path: &Path) -> Array2<T> {
+pub(crate) fn npy2<T: npyz::Deserialize>(path: &Path) -> Array2<T> {
     npy(path).into_dimensionality().unwrap()
 }
 
 /// Fails if a row is further than `tolerance` from the row beside it.
-pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+pub(crate) fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: width");
     let cosine: f64 = found
         .iter()
@@ -62,7 +62,12 @@ pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str)
 }
 
 /// Fails if any two rows of like position differ.
-pub fn assert_all_close(found: &Embeddings, expected: &Embeddings, tolerance: f32, what: &str) {
+pub(crate) fn assert_all_close(
+    found: &Embeddings,
+    expected: &Embeddings,
+    tolerance: f32,
+    what: &str,
+) {
     assert_eq!(found.len(), expected.len(), "{what}: rows");
     for index in 0..found.len() {
         assert_close(

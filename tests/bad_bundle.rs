@@ -1,0 +1,315 @@
+//! Bundles with something missing, damaged or unknown: each gets a message that names it and what was expected.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::golden;
+use diptych::{DualEncoder, Error};
+use tempfile::TempDir;
+
+/// A copy of a golden bundle, to be spoiled.
+fn copy(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&golden("bundles").join(name), folder.path());
+    folder
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target)
+        } else {
+            drop(fs::copy(&path, &target).unwrap())
+        }
+    }
+}
+
+fn replace(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{}: no {from}", path.display());
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// The message for opening a copy of bundle `name` after `spoil`, with the folder's path taken out.
+fn message(name: &str, spoil: impl Fn(&Path)) -> String {
+    let folder = copy(name);
+    spoil(folder.path());
+    let error = DualEncoder::open(folder.path()).expect_err("a spoiled bundle opens");
+    error
+        .to_string()
+        .replace(folder.path().to_str().unwrap(), "BUNDLE")
+}
+
+/// Fails unless the message has every one of `parts`.
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "no {part:?} in: {message}");
+    }
+}
+
+#[test]
+fn folders_that_are_no_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = DualEncoder::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::NotABundle { .. }), "{error}");
+    assert_says(
+        &error.to_string(),
+        &["not a model bundle: found an empty folder"],
+    );
+    assert_says(
+        &error.hint().unwrap(),
+        &[
+            "onnx/vision_model.onnx",
+            "visual/model.onnx",
+            "visual.onnx",
+            "model.onnx",
+        ],
+    );
+
+    let error = DualEncoder::open("no/such/folder").unwrap_err();
+    assert_says(&error.to_string(), &["no/such/folder: cannot be read"]);
+    let error = DualEncoder::open(golden("images.json")).unwrap_err();
+    assert_says(&error.to_string(), &["images.json: cannot be read"]);
+}
+
+#[test]
+fn missing_files_are_named_with_what_they_state() {
+    let remove =
+        |file: &'static str| move |folder: &Path| fs::remove_file(folder.join(file)).unwrap();
+    let lacks = |name, file| message(name, remove(file));
+    assert_says(
+        &lacks("transformers-clip", "preprocessor_config.json"),
+        &[
+            "BUNDLE: bundle lacks preprocessor_config.json or processor_config.json, which states how images are prepared",
+        ],
+    );
+    assert_says(
+        &lacks("transformers-clip", "tokenizer.json"),
+        &["lacks tokenizer.json, which states the vocabulary"],
+    );
+    assert_says(
+        &lacks("immich", "visual/preprocess_cfg.json"),
+        &["lacks visual/preprocess_cfg.json"],
+    );
+    assert_says(
+        &lacks("open-clip", "open_clip_config.json"),
+        &["lacks open_clip_config.json or"],
+    );
+}
+
+#[test]
+fn missing_weights_are_named() {
+    let data = |folder: &Path| {
+        let files = fs::read_dir(folder.join("onnx"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let data: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|end| end != "onnx"))
+            .collect();
+        assert_eq!(data.len(), 1, "{data:?}");
+        fs::remove_file(&data[0]).unwrap();
+    };
+    assert_says(
+        &message("transformers-clip-external", data),
+        &["lacks onnx/vision_model.onnx", "the weights of a graph"],
+    );
+}
+
+#[test]
+fn damaged_graphs_are_named() {
+    for length in [0, 10, 1000] {
+        let cut = |folder: &Path| {
+            let path = folder.join("onnx/text_model.onnx");
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..length]).unwrap();
+        };
+        assert_says(
+            &message("transformers-clip", cut),
+            &[
+                "BUNDLE/onnx/text_model.onnx: graph cannot be loaded",
+                "damaged or cut off",
+            ],
+        );
+    }
+    let pointer = |folder: &Path| {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n";
+        fs::write(folder.join("visual.onnx"), pointer).unwrap();
+    };
+    assert_says(
+        &message("open-clip", pointer),
+        &["BUNDLE/visual.onnx: graph cannot be loaded"],
+    );
+}
+
+#[test]
+fn unknown_values_are_answered_with_the_known_ones() {
+    let config = "preprocessor_config.json";
+    let spoil = |file: &'static str, from: &'static str, to: &'static str| {
+        move |folder: &Path| replace(&folder.join(file), from, to)
+    };
+    assert_says(
+        &message("transformers-clip", |folder| {
+            let path = folder.join(config);
+            let mut json: serde_json::Value =
+                serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            json["resample"] = 9.into();
+            fs::write(&path, json.to_string()).unwrap();
+        }),
+        &["BUNDLE/preprocessor_config.json: resample is 9, expected 0 nearest, 1 lanczos"],
+    );
+    assert_says(
+        &message(
+            "transformers-clip",
+            spoil(config, "CLIPImageProcessor", "DreamImageProcessor"),
+        ),
+        &[
+            "image_processor_type is \"DreamImageProcessor\"",
+            "expected one of CLIPImageProcessor",
+        ],
+    );
+    assert_says(
+        &message(
+            "open-clip-squash",
+            spoil("open_clip_config.json", "\"squash\"", "\"stretch\""),
+        ),
+        &["preprocess_cfg.resize_mode is \"stretch\", expected one of shortest, longest, squash"],
+    );
+    assert_says(
+        &message(
+            "immich-canonicalize",
+            spoil("visual/preprocess_cfg.json", "\"squash\"", "\"longest\""),
+        ),
+        &["resize_mode is \"longest\", expected one of shortest, squash"],
+    );
+    assert_says(
+        &message(
+            "siglip",
+            spoil("diptych.json", "logit_scale", "logit_scael"),
+        ),
+        &[
+            "BUNDLE/diptych.json: logit_scael is",
+            "expected no key but logit_scale",
+        ],
+    );
+    assert_says(
+        &message("transformers-clip", |folder| {
+            fs::write(folder.join("config.json"), "{\"a\": 1,}").unwrap()
+        }),
+        &["BUNDLE/config.json: not valid JSON", "line 1"],
+    );
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let other = |folder: &Path| {
+        fs::copy(
+            golden("clip-tokenizer/tokenizer.json"),
+            folder.join("tokenizer.json"),
+        )
+        .unwrap();
+    };
+    assert_says(
+        &message("transformers-clip", other),
+        &[
+            "tokenizer.json: vocabulary is of 49408 ids, expected at most",
+            "this tokenizer is of another model",
+        ],
+    );
+    let text = |folder: &Path| fs::write(folder.join("tokenizer.json"), "no tokenizer").unwrap();
+    assert_says(
+        &message("transformers-clip", text),
+        &["BUNDLE/tokenizer.json: tokenizer cannot be used"],
+    );
+}
+
+#[test]
+fn graphs_in_each_others_place_are_refused() {
+    let swap = |folder: &Path| {
+        fs::copy(
+            folder.join("onnx/text_model.onnx"),
+            folder.join("onnx/vision_model.onnx"),
+        )
+        .unwrap();
+    };
+    assert_says(
+        &message("transformers-clip", swap),
+        &[
+            "onnx/vision_model.onnx: graph has inputs input_ids",
+            "expected one of pixels (float, 4 axes)",
+        ],
+    );
+}
+
+#[test]
+fn a_size_that_the_graph_does_not_take_is_refused() {
+    let size = |folder: &Path| {
+        fs::write(
+            folder.join("diptych.json"),
+            r#"{"image": {"size": 30, "resize": "shortest"}}"#,
+        )
+        .unwrap();
+    };
+    let said = message("immich", size);
+    assert_says(
+        &said,
+        &[
+            "visual/model.onnx: graph has input",
+            "expected images of 30 x 30, as the bundle's configs say",
+        ],
+    );
+}
+
+#[test]
+fn towers_of_different_models_are_refused() {
+    let other = |folder: &Path| {
+        let text = common::root("onnx/tiny/onnx/text_model.onnx");
+        fs::copy(text, folder.join("onnx/text_model.onnx")).unwrap();
+    };
+    let said = message("transformers-clip", other);
+    assert_says(
+        &said,
+        &[
+            "BUNDLE: the image tower gives rows of width",
+            "the text tower of width",
+        ],
+    );
+}
+
+#[test]
+fn a_graph_that_gives_no_number_is_an_error_never_a_row() {
+    let folder = copy("transformers-clip-external");
+    let data = fs::read_dir(folder.path().join("onnx"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let data = data
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|end| end != "onnx"))
+        .unwrap();
+    let length = fs::metadata(&data).unwrap().len() as usize;
+    // As f32, all bits set is NaN.
+    fs::write(&data, vec![0xff; length]).unwrap();
+
+    let encoder = DualEncoder::open(folder.path()).unwrap();
+    let image = image::RgbImage::from_pixel(40, 40, image::Rgb([90, 120, 30]));
+    let error = encoder.encode_images(&[image]).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::NoRow {
+                item: 1,
+                count: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_says(
+        &error.to_string(),
+        &["graph gave no embedding for item 1 of 1", "not finite"],
+    );
+}
