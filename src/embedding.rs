@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
+use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
 use crate::error::{Error, Result};
 
@@ -126,6 +126,35 @@ impl Embeddings {
         let views: Vec<_> = parts.iter().map(Embeddings::rows).collect();
         let rows = concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((0, width)));
         Ok(Self { rows })
+    }
+
+    /// The first `count` rows.
+    pub(crate) fn first(mut self, count: usize) -> Self {
+        self.rows.slice_collapse(s![..count, ..]);
+        Self {
+            rows: self.rows.as_standard_layout().into_owned(),
+        }
+    }
+
+    /// Each row by itself.
+    pub fn split(&self) -> impl Iterator<Item = Embeddings> {
+        self.chunks(1)
+    }
+
+    /// The rows in runs of `count`; the last may be shorter.
+    pub(crate) fn chunks(&self, count: usize) -> impl Iterator<Item = Embeddings> {
+        self.rows.axis_chunks_iter(Axis(0), count).map(|rows| Self {
+            rows: rows.to_owned(),
+        })
+    }
+
+    /// The rows in the order they had before they were sorted: row `i` here belongs at position `order[i]`.
+    pub(crate) fn sorted_back(&self, order: &[usize]) -> Self {
+        let mut rows = Array2::zeros(self.rows.dim());
+        for (row, &position) in self.rows.outer_iter().zip(order) {
+            rows.row_mut(position).assign(&row);
+        }
+        Self { rows }
     }
 
     /// The unit row in the middle of all rows: their mean, brought to unit length.

@@ -148,15 +148,17 @@ pub enum Error {
         /// What a tower needs.
         expected: String,
     },
-    /// A graph gave a value that is not a number or infinite, or a row of zeros: nothing that has a direction.
-    #[error("{}: graph gave {found} for {item}", path.display())]
-    NotFinite {
+    /// A graph gave something that has no direction: NaN, infinity, or a row of zeros.
+    #[error("{}: graph gave no embedding for item {item} of {count}: the row {problem}", path.display())]
+    NoRow {
         /// The graph's file.
         path: PathBuf,
-        /// What came out.
-        found: &'static str,
-        /// Which item of the batch.
-        item: String,
+        /// "holds a value that is not finite" or "is all zeros".
+        problem: &'static str,
+        /// The item's position in the batch, counted from 1.
+        item: usize,
+        /// How many items the batch had.
+        count: usize,
     },
     /// Rows of different widths met.
     #[error("rows are {found} wide, expected {expected}")]

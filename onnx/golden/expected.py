@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 
 import reference
-from bundles import Bundle
+from bundle import Bundle
 from tokenizers_small import write_json
 
 
@@ -18,12 +18,20 @@ def ran(path: Path, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options)
-    types = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+    types = {
+        "tensor(float16)": np.float16,
+        "tensor(float)": np.float32,
+        "tensor(int32)": np.int32,
+        "tensor(int64)": np.int64,
+    }
     ports = session.get_inputs()
     values = {port.name: inputs[port.name].astype(types[port.type]) for port in ports}
     if ports[0].shape[0] != 1:
         return session.run([output], values)[0].astype(np.float32)
-    rows = [session.run([output], {name: value[row : row + 1] for name, value in values.items()})[0] for row in range(len(next(iter(values.values()))))]
+    rows = [
+        session.run([output], {name: value[row : row + 1] for name, value in values.items()})[0]
+        for row in range(len(next(iter(values.values()))))
+    ]
     return np.concatenate(rows).astype(np.float32)
 
 
@@ -90,7 +98,9 @@ def text_rows(bundle: Bundle, folder: Path, texts: list[str], side: int, into: P
         inputs["pixel_values"] = np.zeros((1, 3, side, side))
     check_equal(bundle.name, rows, ran(folder / bundle.text_graph, inputs, bundle.text_output), bundle.min_cosine)
     np.save(into / "ids.npy", ids)
-    takes_mask = "attention_mask" in [port.name for port in onnxruntime.InferenceSession(str(folder / bundle.text_graph)).get_inputs()]
+    takes_mask = "attention_mask" in [
+        port.name for port in onnxruntime.InferenceSession(str(folder / bundle.text_graph)).get_inputs()
+    ]
     if takes_mask:
         np.save(into / "mask.npy", mask)
     np.save(into / "text_rows.npy", rows)

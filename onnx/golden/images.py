@@ -28,7 +28,11 @@ def photo(width: int, height: int, seed: int) -> np.ndarray:
             canvas[..., channel] += 40 * np.sin((a * x + b * y) / scale + phase)
     canvas += generator.uniform(70, 190, 3)
     for _ in range(4):
-        center_x, center_y, radius = generator.uniform(0, width), generator.uniform(0, height), generator.uniform(0.05, 0.3) * scale
+        center_x, center_y, radius = (
+            generator.uniform(0, width),
+            generator.uniform(0, height),
+            generator.uniform(0.05, 0.3) * scale,
+        )
         canvas[(x - center_x) ** 2 + (y - center_y) ** 2 < radius**2] = generator.uniform(0, 255, 3)
     corner = (slice(0, min(height, 48)), slice(0, min(width, 48)))
     canvas[corner] += generator.normal(0, 12, canvas[corner].shape)
@@ -179,30 +183,58 @@ def png_kinds():
     samples = photo(60, 45, 11)
     indexed = paletted(60, 44, 12)
     yield "palette.png", saved(indexed, "PNG", optimize=True), "palette"
-    yield "palette-transparent.png", saved(indexed, "PNG", transparency=bytes(range(0, 240, 5))), "palette with alpha values; alpha is dropped"
+    yield (
+        "palette-transparent.png",
+        saved(indexed, "PNG", transparency=bytes(range(0, 240, 5))),
+        "palette with alpha values; alpha is dropped",
+    )
     yield "palette-4-bit.png", saved(paletted(51, 40, 13, 11), "PNG", bits=4), "palette, two pixels in a byte"
     bits = Image.fromarray((edges(61, 43, 14)[..., 0] > 127))
     yield "one-bit.png", saved(bits, "PNG"), "1 bit a pixel"
     yield "gray.png", rgb_png(gray_ramp(50, 61, 256).astype(np.uint8)), "8-bit gray"
     yield "gray-2-bit.png", png.written(gray_ramp(45, 37, 4)[..., None], png.GRAY, 2), "2-bit gray"
-    yield "gray-4-bit.png", png.written(gray_ramp(39, 52, 16)[..., None], png.GRAY, 4, interlaced=True), "4-bit gray, interlaced"
+    yield (
+        "gray-4-bit.png",
+        png.written(gray_ramp(39, 52, 16)[..., None], png.GRAY, 4, interlaced=True),
+        "4-bit gray, interlaced",
+    )
     gray_alpha = np.dstack([gray_ramp(48, 40, 256), gray_ramp(48, 40, 256)[::-1]]).astype(np.uint8)
     yield "gray-alpha.png", saved(Image.fromarray(gray_alpha), "PNG"), "gray with alpha; alpha is dropped"
-    yield "rgba-checker.png", saved(with_alpha(samples, 4), "PNG"), "RGBA, checkered alpha; alpha is dropped, not blended"
-    yield "rgb-color-key.png", rgb_png(samples, transparency=tuple(samples[0, 0].tolist())), "RGB with one transparent colour; it is ignored"
-    yield "gray-16-bit.png", png.written(gray_ramp(52, 40, 65536)[..., None], png.GRAY, 16), "16-bit gray, scaled with rounding"
+    yield (
+        "rgba-checker.png",
+        saved(with_alpha(samples, 4), "PNG"),
+        "RGBA, checkered alpha; alpha is dropped, not blended",
+    )
+    yield (
+        "rgb-color-key.png",
+        rgb_png(samples, transparency=tuple(samples[0, 0].tolist())),
+        "RGB with one transparent colour; it is ignored",
+    )
+    yield (
+        "gray-16-bit.png",
+        png.written(gray_ramp(52, 40, 65536)[..., None], png.GRAY, 16),
+        "16-bit gray, scaled with rounding",
+    )
     wide = np.dstack([gray_ramp(44, 57, 65536), gray_ramp(44, 57, 65521), gray_ramp(44, 57, 60000)])
     yield "rgb-16-bit.png", png.written(wide, png.RGB, 16), "16-bit RGB, scaled with rounding"
     yield "interlaced.png", png.written(photo(53, 47, 15), png.RGB, 8, interlaced=True), "Adam7"
     animation = [Image.fromarray(photo(48, 36, 16 + number)) for number in range(3)]
     yield "animated.png", frames("PNG", animation), "APNG; the first frame counts"
-    yield "animated-hidden-first.png", frames("PNG", animation, default_image=True), "APNG whose still image is not a frame; the still image counts"
+    yield (
+        "animated-hidden-first.png",
+        frames("PNG", animation, default_image=True),
+        "APNG whose still image is not a frame; the still image counts",
+    )
 
 
 def oriented_kinds():
     for orientation in range(1, 9):
         samples = photo(46, 35, 20)
-        yield f"orientation-{orientation}.png", rgb_png(samples, exif=exif(orientation)), f"eXIf orientation {orientation}"
+        yield (
+            f"orientation-{orientation}.png",
+            rgb_png(samples, exif=exif(orientation)),
+            f"eXIf orientation {orientation}",
+        )
 
 
 def other_kinds():
@@ -211,19 +243,45 @@ def other_kinds():
     frame_images = [paletted(44, 33, 33 + number, 20) for number in range(3)]
     yield "animated.gif", frames("GIF", frame_images), "three frames; the first counts"
     yield "transparent.gif", saved(palette, "GIF", transparency=5), "one transparent index; its palette colour counts"
-    yield "offset.gif", offset_gif(), "the first frame covers a part of the screen; the rest is the background index"
+    yield (
+        "offset.gif",
+        offset_gif(),
+        "the first frame covers a part of the screen; the rest is colour 0 of the palette, not the background",
+    )
     yield "true-color.bmp", saved(Image.fromarray(samples), "BMP"), "24-bit, bottom up"
     yield "palette.bmp", saved(palette, "BMP"), "8-bit palette"
     yield "lzw.tif", saved(Image.fromarray(samples), "TIFF", compression="tiff_lzw"), "LZW"
-    yield "cmyk.tif", saved(Image.fromarray(np.dstack([samples, 255 - samples[..., :1]]), mode="CMYK"), "TIFF", compression="tiff_lzw"), "CMYK"
-    yield "gray-16-bit.tif", saved(Image.fromarray(gray_ramp(40, 51, 65536).astype(np.uint16)), "TIFF"), "16-bit gray, scaled with rounding"
-    yield "orientation-6.tif", saved(Image.fromarray(samples), "TIFF", compression="tiff_lzw", tiffinfo={ORIENTATION_TAG: 6}), "orientation tag 6"
+    yield (
+        "cmyk.tif",
+        saved(
+            Image.fromarray(np.dstack([samples, 255 - samples[..., :1]]), mode="CMYK"), "TIFF", compression="tiff_lzw"
+        ),
+        "CMYK",
+    )
+    yield (
+        "gray-16-bit.tif",
+        saved(Image.fromarray(gray_ramp(40, 51, 65536).astype(np.uint16)), "TIFF"),
+        "16-bit gray, scaled with rounding",
+    )
+    yield (
+        "orientation-6.tif",
+        saved(Image.fromarray(samples), "TIFF", compression="tiff_lzw", tiffinfo={ORIENTATION_TAG: 6}),
+        "orientation tag 6",
+    )
     yield "plain.ppm", saved(Image.fromarray(photo(41, 30, 34)), "PPM"), "binary pixmap"
     yield "plain.pgm", saved(Image.fromarray(gray_ramp(37, 41, 256).astype(np.uint8)), "PPM"), "binary graymap"
     yield "plain.qoi", qoi(photo(58, 40, 35)), "QOI"
     yield "lossless.webp", saved(Image.fromarray(photo(59, 41, 36)), "WEBP", lossless=True, method=6), "lossless"
-    yield "lossless-alpha.webp", saved(with_alpha(photo(48, 48, 37), 6), "WEBP", lossless=True, exact=True), "lossless with alpha; alpha is dropped"
-    yield "animated.webp", frames("WEBP", [Image.fromarray(photo(40, 48, 38 + number)) for number in range(3)], lossless=True), "lossless frames; the first counts"
+    yield (
+        "lossless-alpha.webp",
+        saved(with_alpha(photo(48, 48, 37), 6), "WEBP", lossless=True, exact=True),
+        "lossless with alpha; alpha is dropped",
+    )
+    yield (
+        "animated.webp",
+        frames("WEBP", [Image.fromarray(photo(40, 48, 38 + number)) for number in range(3)], lossless=True),
+        "lossless frames; the first counts",
+    )
 
 
 def lossy_kinds():

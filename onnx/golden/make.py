@@ -9,7 +9,16 @@ import unicodedata
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGES = """ftfy numpy onnx onnxruntime open_clip_torch pillow regex sentencepiece tokenizers torch torchvision transformers""".split()
+PACKAGES = """
+ftfy numpy onnx onnxruntime open_clip_torch pillow regex
+sentencepiece tokenizers torch torchvision transformers""".split()
+
+# immich's service is no package: the commits of immich-app/immich whose files `reference.py` tells again.
+IMMICH = {
+    "immich_ml/models/transforms.py": "3aea3baa0d8d37f8b7267dbc2658fcd4d5bdb68d",
+    "immich_ml/models/clip/visual.py": "0538dd7aedbf3c1664171666c5a0b69129600a93",
+    "immich_ml/models/clip/textual.py": "03112cf7e16dc76438b87b7d3e007669a6e48206",
+}
 
 sys.dont_write_bytecode = True
 
@@ -17,7 +26,12 @@ sys.dont_write_bytecode = True
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--golden", type=Path, default=REPOSITORY / "tests/golden", help="folder to write")
-    parser.add_argument("--published-clip", type=Path, default=REPOSITORY / "tests/golden/clip-tokenizer", help="folder with CLIP's published tokenizer files")
+    parser.add_argument(
+        "--published-clip",
+        type=Path,
+        default=REPOSITORY / "tests/golden/clip-tokenizer",
+        help="folder with CLIP's published tokenizer files",
+    )
     return parser.parse_args()
 
 
@@ -27,14 +41,21 @@ def versions() -> dict:
 
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     codecs = {f"pillow's {name}": features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff", "zlib")}
-    return {"python": platform.python_version(), "unicode": unicodedata.unidata_version} | found | codecs
+    return (
+        {"python": platform.python_version(), "unicode": unicodedata.unidata_version}
+        | found
+        | codecs
+        | {"immich": IMMICH}
+    )
 
 
 def main() -> None:
     options = arguments()
     import torch
 
-    import bundles
+    import bundle
+    import bundles_open_clip
+    import bundles_transformers
     import clip_corpus
     import expected
     import images
@@ -50,8 +71,8 @@ def main() -> None:
     clip_corpus.write(golden, options.published_clip)
     with tempfile.TemporaryDirectory() as scratch:
         pieces = tokenizers_small.train_pieces(Path(scratch))
-        sources = bundles.Sources(golden / "bundles", options.published_clip, pieces, Path(scratch))
-        made = [make(sources) for make in bundles.ALL]
+        sources = bundle.Sources(golden / "bundles", options.published_clip, pieces, Path(scratch))
+        made = [make(sources) for make in bundles_transformers.ALL + bundles_open_clip.ALL]
         expected.write_all(golden, made)
     tokenizers_small.write_json(golden / "versions.json", versions())
 

@@ -46,9 +46,27 @@ def clip(side: int, patch: int, vocabulary: int, end: int, context: int, seed: i
     """transformers' CLIPModel. `end` is the config's eos_token_id: the true one, or 2 for pooling by argmax."""
     from transformers import CLIPConfig, CLIPModel
 
-    text = {"vocab_size": vocabulary, "hidden_size": TEXT_WIDTH, "intermediate_size": 2 * TEXT_WIDTH, "max_position_embeddings": context}
-    text |= {"num_hidden_layers": layers, "num_attention_heads": 2, "bos_token_id": vocabulary - 2, "eos_token_id": end, "pad_token_id": vocabulary - 1}
-    vision = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": layers, "num_attention_heads": 2, "image_size": side, "patch_size": patch}
+    text = {
+        "vocab_size": vocabulary,
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 2 * TEXT_WIDTH,
+        "max_position_embeddings": context,
+    }
+    text |= {
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": end,
+        "pad_token_id": vocabulary - 1,
+    }
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "image_size": side,
+        "patch_size": patch,
+    }
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=ROW_WIDTH)
     config._attn_implementation = "eager"
     model = drawn(CLIPModel(config), seed)
@@ -60,8 +78,19 @@ def siglip(side: int, vocabulary: int, context: int, seed: int, scale: float, bi
     """transformers' SiglipModel, whose rows are as wide as its towers."""
     from transformers import SiglipConfig, SiglipModel
 
-    shape = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": layers, "num_attention_heads": 2}
-    text = shape | {"vocab_size": vocabulary, "max_position_embeddings": context, "pad_token_id": 1, "eos_token_id": 1, "bos_token_id": None}
+    shape = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+    }
+    text = shape | {
+        "vocab_size": vocabulary,
+        "max_position_embeddings": context,
+        "pad_token_id": 1,
+        "eos_token_id": 1,
+        "bos_token_id": None,
+    }
     config = SiglipConfig(text_config=text, vision_config=shape | {"image_size": side, "patch_size": 8})
     config._attn_implementation = "eager"
     model = drawn(SiglipModel(config), seed)

@@ -139,7 +139,7 @@ class SiglipTexts:
     def ids_and_mask(self, texts: list[str]) -> tuple[np.ndarray, None]:
         ids = np.array([self.plain.encode(text).ids for text in texts], dtype=np.int64)
         by_pieces, _ = self.pieces.ids_and_mask(texts)
-        differing = [text for text, a, b in zip(texts, ids, by_pieces) if (a != b).any()]
+        differing = [text for text, a, b in zip(texts, ids, by_pieces, strict=True) if (a != b).any()]
         assert all("▁" in text or "</s>" in text for text in differing), differing
         return ids, None
 

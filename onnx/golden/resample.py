@@ -21,10 +21,26 @@ INPUTS = {
 SHAPES = {
     "all": [("edges-53x38", 19, 23), ("edges-53x38", 77, 64), ("photo-61x47", 20, 90), ("edges-120x90", 7, 5)],
     "bicubic": [
-        ("photo-61x47", 61, 20), ("photo-61x47", 30, 47), ("photo-61x47", 61, 47), ("photo-61x47", 60, 46), ("pixel-1x1", 9, 13), ("row-200x1", 31, 1),
-        ("row-200x1", 33, 8), ("column-1x77", 1, 20), ("column-1x77", 5, 100), ("strip-9x300", 32, 32), ("strip-9x300", 2, 66), ("edges-120x90", 1, 1),
+        ("photo-61x47", 61, 20),
+        ("photo-61x47", 30, 47),
+        ("photo-61x47", 61, 47),
+        ("photo-61x47", 60, 46),
+        ("pixel-1x1", 9, 13),
+        ("row-200x1", 31, 1),
+        ("row-200x1", 33, 8),
+        ("column-1x77", 1, 20),
+        ("column-1x77", 5, 100),
+        ("strip-9x300", 32, 32),
+        ("strip-9x300", 2, 66),
+        ("edges-120x90", 1, 1),
     ],
-    "bilinear": [("photo-61x47", 61, 20), ("pixel-1x1", 4, 3), ("row-200x1", 31, 7), ("strip-9x300", 32, 32), ("edges-120x90", 119, 1)],
+    "bilinear": [
+        ("photo-61x47", 61, 20),
+        ("pixel-1x1", 4, 3),
+        ("row-200x1", 31, 7),
+        ("strip-9x300", 32, 32),
+        ("edges-120x90", 119, 1),
+    ],
     "lanczos": [("column-1x77", 3, 9), ("strip-9x300", 8, 8), ("pixel-1x1", 2, 2)],
     "nearest": [("row-200x1", 63, 2), ("strip-9x300", 10, 17)],
     "box": [("strip-9x300", 4, 31), ("column-1x77", 2, 39)],
@@ -49,5 +65,7 @@ def write(golden: Path) -> None:
     for filter_name, name, width, height in cases():
         output = f"{name}-{filter_name}-{width}x{height}.png"
         inputs[name].resize((width, height), Image.Resampling[filter_name.upper()]).save(folder / output, optimize=True)
-        listing.append({"input": f"{name}.png", "width": width, "height": height, "filter": filter_name, "output": output})
+        listing.append(
+            {"input": f"{name}.png", "width": width, "height": height, "filter": filter_name, "output": output}
+        )
     write_json(folder / "cases.json", listing)

@@ -74,7 +74,17 @@ def sentences() -> list[str]:
 def character_rules() -> str:
     """A few of NFKC's rules in SentencePiece's form: full-width letters, ligatures, kinds of blanks, fractions."""
     rules = {chr(0xFF01 + number): chr(0x21 + number) for number in range(94)}
-    rules |= {"ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬀ": "ff", "½": "1/2", "²": "2", "\u3000": " ", "\u00a0": " ", "\t": " "}
+    rules |= {
+        "ﬁ": "fi",
+        "ﬂ": "fl",
+        "ﬃ": "ffi",
+        "ﬀ": "ff",
+        "½": "1/2",
+        "²": "2",
+        "\u3000": " ",
+        "\u00a0": " ",
+        "\t": " ",
+    }
     rules |= {"\u200b": " ", "\ufeff": "", "\u0001": "", "℃": "°C", "№": "No"}
     return "\n".join(f"{code_points(source)}\t{code_points(target)}" for source, target in rules.items()) + "\n"
 
@@ -150,7 +160,9 @@ def unigram(model: Path, with_cleaning: bool) -> Tokenizer:
     ]
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.add_special_tokens([AddedToken("</s>", rstrip=True), AddedToken("<unk>", rstrip=True)])
     return tokenizer
@@ -169,7 +181,9 @@ def siglip_config(context_length: int, tokenizer_class: str) -> dict:
     }
 
 
-def write_siglip(model: Path, folder: Path, context_length: int, with_pieces: bool, tokenizer_class: str, with_cleaning: bool) -> None:
+def write_siglip(
+    model: Path, folder: Path, context_length: int, with_pieces: bool, tokenizer_class: str, with_cleaning: bool
+) -> None:
     """tokenizer.json, its configs and, where wanted, spiece.model, as published for SigLIP."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = json.loads(unigram(model, with_cleaning).to_str())

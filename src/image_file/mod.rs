@@ -83,12 +83,11 @@ impl Default for ImageOptions {
 /// ```
 /// use diptych::{ImageOptions, open_image};
 ///
-/// let cat = open_image("assets/photos/cat.jpg", &ImageOptions::default())?;
+/// let cat = open_image("assets/photos/cat.jpg".as_ref(), &ImageOptions::default())?;
 /// assert!(cat.width() > 100);
 /// # Ok::<(), diptych::Error>(())
 /// ```
-pub fn open_image(path: impl AsRef<Path>, options: &ImageOptions) -> Result<RgbImage> {
-    let path = path.as_ref();
+pub fn open_image(path: &Path, options: &ImageOptions) -> Result<RgbImage> {
     let limit = options.max_bytes();
     let mut bytes = Vec::new();
     File::open(path)
@@ -106,12 +105,7 @@ pub fn open_image(path: impl AsRef<Path>, options: &ImageOptions) -> Result<RgbI
 /// # Errors
 ///
 /// As [`open_image`], with `name` for the path; never [`Error::Read`].
-pub fn decode_image(
-    bytes: &[u8],
-    name: impl AsRef<Path>,
-    options: &ImageOptions,
-) -> Result<RgbImage> {
-    let name = name.as_ref();
+pub fn decode_image(bytes: &[u8], name: &Path, options: &ImageOptions) -> Result<RgbImage> {
     let Some(format) = Format::of(bytes) else {
         return Err(Error::NotAnImage {
             path: name.to_owned(),

@@ -1,0 +1,342 @@
+//! A bundle: the folder that holds a model. Recognises its layout by its files and reads its configs.
+//!
+//! Fills in the settings of preprocess and tokenize, which do not know that bundles exist. It loads no graph: what only
+//! a graph can say (image side, context length, outputs) is reconciled by the tower.
+
+mod json;
+mod open_clip;
+mod overrides;
+mod transformers;
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::graph_file;
+use crate::preprocess::Preprocess;
+use crate::tokenize::Splitting;
+
+/// How the files of a bundle are laid out, which also says whose reference its numbers must equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// `onnx/vision_model.onnx` and `onnx/text_model.onnx` beside the configs of transformers.
+    Transformers,
+    /// `visual/model.onnx` and `textual/model.onnx`, as immich publishes them.
+    Immich,
+    /// `visual.onnx` and `text.onnx` or `textual.onnx` beside `open_clip_config.json` or `model_config.json`.
+    OpenClip,
+    /// One `model.onnx` that takes images and texts together, beside the configs of transformers.
+    Combined,
+}
+
+impl Layout {
+    /// As `diptych info` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Transformers => "transformers, a graph for each tower",
+            Layout::Immich => "immich",
+            Layout::OpenClip => "open_clip, flat",
+            Layout::Combined => "transformers, one graph for both towers",
+        }
+    }
+}
+
+/// How logits become probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Over all labels together: they sum to 1.
+    Softmax,
+    /// Each label by itself.
+    Sigmoid,
+}
+
+impl Activation {
+    const KNOWN: [(&'static str, Activation); 2] = [
+        ("softmax", Activation::Softmax),
+        ("sigmoid", Activation::Sigmoid),
+    ];
+
+    /// "softmax" or "sigmoid".
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Softmax => "softmax",
+            Activation::Sigmoid => "sigmoid",
+        }
+    }
+}
+
+/// What the files state about the step from scores to probabilities.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head {
+    /// How logits become probabilities.
+    pub activation: Activation,
+    /// What a score is multiplied by, where a file states it.
+    pub scale: Option<f32>,
+    /// What is added to the product, where a file states it.
+    pub bias: Option<f32>,
+}
+
+/// The image half of a bundle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageFiles {
+    /// The graph.
+    pub graph: PathBuf,
+    /// What the configs say is done to images.
+    pub preprocess: Preprocess,
+}
+
+/// The text half of a bundle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextFiles {
+    /// The graph.
+    pub graph: PathBuf,
+    /// The `tokenizer.json`.
+    pub tokenizer: PathBuf,
+    /// What the configs say is done to texts.
+    pub text: TextConfig,
+}
+
+/// What the configs state about texts; the rest is known once graph and tokenizer are open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextConfig {
+    /// How texts are cleaned.
+    pub cleaning: crate::clean::Cleaning,
+    /// How texts are cut into pieces.
+    pub splitting: Splitting,
+    /// The context length, where stated.
+    pub context_length: Option<usize>,
+    /// Whether padding always goes to the full context; otherwise the graph decides.
+    pub is_padded_full: bool,
+    /// What padding is made of.
+    pub pad: Pad,
+    /// The token replaced by id 0 (open_clip's `strip_sep_token`), where there is one.
+    pub stripped_token: Option<String>,
+    /// The size of the vocabulary that the text tower was made for, where stated.
+    pub vocabulary_size: Option<usize>,
+}
+
+/// What padding is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pad {
+    /// A token, to be looked up in the vocabulary.
+    Token(String),
+    /// An id.
+    Id(u32),
+}
+
+/// A model on disk.
+///
+/// # Example
+///
+/// ```
+/// let bundle = diptych::Bundle::open("onnx/tiny")?;
+/// assert_eq!(bundle.layout, diptych::Layout::Transformers);
+/// assert!(bundle.image.is_some() && bundle.text.is_some());
+/// # Ok::<(), diptych::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    /// The folder.
+    pub path: PathBuf,
+    /// How its files are laid out.
+    pub layout: Layout,
+    /// The image half, if it has one.
+    pub image: Option<ImageFiles>,
+    /// The text half, if it has one.
+    pub text: Option<TextFiles>,
+    /// The step from scores to probabilities.
+    pub head: Head,
+    /// Every file that settings or weights are read from.
+    pub files: Vec<PathBuf>,
+}
+
+impl Bundle {
+    /// The bundle in folder `path`.
+    ///
+    /// # Cost
+    ///
+    /// Reads the configs, not the weights.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotABundle`] if no layout fits, [`Error::MissingFile`] if one fits but a file that it needs is not
+    /// there, [`Error::Config`] if a file states a value that is unknown.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        fs::read_dir(path).map_err(Error::read(path))?;
+        let graphs = find_graphs(path).ok_or_else(|| not_a_bundle(path))?;
+        let mut bundle = match graphs.layout {
+            Layout::Transformers | Layout::Combined => transformers::open(path, &graphs)?,
+            Layout::Immich | Layout::OpenClip => open_clip::open(path, &graphs)?,
+        };
+        overrides::apply(&mut bundle)?;
+        bundle.files.sort();
+        bundle.files.dedup();
+        Ok(bundle)
+    }
+
+    /// The element type of most weights of the graph in file `path`, such as "float32" or "int8".
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Graph`] if the file is no graph.
+    pub fn precision(path: &Path) -> Result<&'static str> {
+        Ok(graph_file::read(path)?.precision())
+    }
+
+    /// SHA-256 over every file of the bundle, as hexadecimal digits: two bundles with equal fingerprints give equal
+    /// rows.
+    ///
+    /// # Cost
+    ///
+    /// Reads all weights, at about 1 GB a second.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] if a file cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut all = Sha256::new();
+        for file in &self.files {
+            let name = file.strip_prefix(&self.path).unwrap_or(file);
+            let content = sha256_of_file(file).map_err(Error::read(file))?;
+            // Each part is of known length or ends in NUL, so that no two lists of files look alike.
+            all.update(name.to_string_lossy().replace('\\', "/"));
+            all.update([0]);
+            all.update(content);
+        }
+        Ok(crate::wheel::hex(&all.finalize()))
+    }
+}
+
+fn sha256_of_file(path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = fs::File::open(path)?;
+    let mut sha256 = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(sha256.finalize().into()),
+            length => sha256.update(&buffer[..length]),
+        }
+    }
+}
+
+/// The graphs of a layout.
+#[derive(Debug)]
+struct Graphs {
+    layout: Layout,
+    image: Option<PathBuf>,
+    text: Option<PathBuf>,
+}
+
+fn find_graphs(path: &Path) -> Option<Graphs> {
+    let file = |name: &str| Some(path.join(name)).filter(|file| file.is_file());
+    let variant =
+        |name| find_variant(&path.join("onnx"), name).or_else(|| find_variant(path, name));
+    let pairs = [
+        (
+            Layout::Immich,
+            file("visual/model.onnx"),
+            file("textual/model.onnx"),
+        ),
+        (
+            Layout::OpenClip,
+            file("visual.onnx"),
+            file("text.onnx").or_else(|| file("textual.onnx")),
+        ),
+        (
+            Layout::Transformers,
+            variant("vision_model"),
+            variant("text_model"),
+        ),
+        (Layout::Combined, variant("model"), variant("model")),
+    ];
+    let found = pairs
+        .into_iter()
+        .find(|(_, image, text)| image.is_some() || text.is_some());
+    found.map(|(layout, image, text)| Graphs {
+        layout,
+        image,
+        text,
+    })
+}
+
+/// `NAME.onnx` in `folder`; where there is none, the only `NAME_….onnx`, or the one in half precision of several.
+fn find_variant(folder: &Path, name: &str) -> Option<PathBuf> {
+    let plain = folder.join(format!("{name}.onnx"));
+    if plain.is_file() {
+        return Some(plain);
+    }
+    let is_variant = |path: &PathBuf| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let suffix = stem.and_then(|stem| stem.strip_prefix(name));
+        path.extension()
+            .is_some_and(|extension| extension == "onnx")
+            && suffix.is_some_and(|suffix| suffix.starts_with('_'))
+    };
+    let entries = fs::read_dir(folder).ok()?;
+    let mut variants: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(is_variant)
+        .collect();
+    let half = folder.join(format!("{name}_fp16.onnx"));
+    if variants.contains(&half) {
+        return Some(half);
+    }
+    variants.pop().filter(|_| variants.is_empty())
+}
+
+fn not_a_bundle(path: &Path) -> Error {
+    let mut names: Vec<String> = fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    let found = match names.len() {
+        0 => "an empty folder".to_owned(),
+        1..=8 => names.join(", "),
+        more => format!("{} and {} more", names[..8].join(", "), more - 8),
+    };
+    Error::NotABundle {
+        path: path.to_owned(),
+        found,
+    }
+}
+
+/// A graph with the data files that it keeps its weights in, all of which must be there.
+fn with_weights(folder: &Path, graph: &Path) -> Result<Vec<PathBuf>> {
+    let beside = graph.parent().unwrap_or(folder);
+    let mut files = vec![graph.to_owned()];
+    for name in graph_file::read(graph)?.external {
+        let data = beside.join(&name);
+        if !data.is_file() {
+            let file = data
+                .strip_prefix(folder)
+                .unwrap_or(&data)
+                .display()
+                .to_string();
+            return Err(Error::MissingFile {
+                path: folder.to_owned(),
+                file,
+                states: "the weights of a graph",
+            });
+        }
+        files.push(data);
+    }
+    Ok(files)
+}
+
+/// A file that must be there.
+fn needed(folder: &Path, name: &str, states: &'static str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let missing = || Error::MissingFile {
+        path: folder.to_owned(),
+        file: name.to_owned(),
+        states,
+    };
+    path.is_file().then_some(path).ok_or_else(missing)
+}

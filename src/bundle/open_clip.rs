@@ -1,0 +1,271 @@
+//! The configs of open_clip, flat as open_clip exports them or in two folders as immich publishes them.
+//!
+//! Both have the same keys. They differ in whose pre-processing and cleaning the numbers must equal: open_clip's own,
+//! or that of immich's machine-learning service.
+
+use std::path::{Path, PathBuf};
+
+use super::json::Json;
+use super::transformers::{OPENAI_MEAN, OPENAI_STD};
+use super::{
+    Activation, Bundle, Graphs, Head, ImageFiles, Layout, Pad, TextConfig, TextFiles, needed,
+    with_weights,
+};
+use crate::clean::Cleaning;
+use crate::error::{Error, Result};
+use crate::preprocess::{Preprocess, Reference, Resize};
+use crate::resample::Filter;
+use crate::tokenize::Splitting;
+
+/// The context length that open_clip and immich take where none is stated.
+const DEFAULT_CONTEXT: usize = 77;
+
+pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
+    let names: &[&str] = match graphs.layout {
+        Layout::Immich => &["config.json"],
+        _ => &["open_clip_config.json", "model_config.json"],
+    };
+    let file = || names.join(" or ");
+    let missing = || Error::MissingFile {
+        path: path.to_owned(),
+        file: file(),
+        states: "how texts are prepared",
+    };
+    let config = Json::open_first(path, names)?;
+    // open_clip's file wraps the model's config and the pre-processing; older files are the model's config itself.
+    let model = match &config {
+        Some(config) => Some(
+            config
+                .object("model_cfg")?
+                .unwrap_or_else(|| config.clone()),
+        ),
+        None => None,
+    };
+    let mut files: Vec<PathBuf> = config
+        .iter()
+        .map(|config| config.path().to_owned())
+        .collect();
+    let image = match &graphs.image {
+        Some(graph) => {
+            files.extend(with_weights(path, graph)?);
+            let preprocess = image_config(path, graphs.layout, config.as_ref(), &mut files)?;
+            Some(ImageFiles {
+                graph: graph.clone(),
+                preprocess: preprocess_of(&preprocess, graphs.layout)?,
+            })
+        }
+        None => None,
+    };
+    let text = match &graphs.text {
+        Some(graph) => {
+            let model = model.as_ref().ok_or_else(missing)?;
+            Some(text_files(path, graph, graphs.layout, model, &mut files)?)
+        }
+        None => None,
+    };
+    Ok(Bundle {
+        path: path.to_owned(),
+        layout: graphs.layout,
+        image,
+        text,
+        head: head(model.as_ref()),
+        files,
+    })
+}
+
+/// A bias at the start of training is the mark of the sigmoid loss. Scale and bias in the config are those starting
+/// values, so neither is taken from there.
+fn head(model: Option<&Json>) -> Head {
+    let is_sigmoid = model.is_some_and(|model| model.has("init_logit_bias"));
+    let activation = if is_sigmoid {
+        Activation::Sigmoid
+    } else {
+        Activation::Softmax
+    };
+    Head {
+        activation,
+        scale: None,
+        bias: None,
+    }
+}
+
+fn image_config(
+    path: &Path,
+    layout: Layout,
+    config: Option<&Json>,
+    files: &mut Vec<PathBuf>,
+) -> Result<Json> {
+    let missing = |file: &str| Error::MissingFile {
+        path: path.to_owned(),
+        file: file.to_owned(),
+        states: "how images are prepared",
+    };
+    if layout == Layout::Immich {
+        const NAME: &str = "visual/preprocess_cfg.json";
+        files.push(needed(path, NAME, "how images are prepared")?);
+        return Json::open(&path.join(NAME));
+    }
+    let inside = config
+        .map(|config| config.object("preprocess_cfg"))
+        .transpose()?
+        .flatten();
+    match inside {
+        Some(json) => Ok(json),
+        None => {
+            let json = Json::open_first(path, &["preprocess_cfg.json", "preprocess_config.json"])?;
+            let json =
+                json.ok_or_else(|| missing("open_clip_config.json or preprocess_cfg.json"))?;
+            files.push(json.path().to_owned());
+            Ok(json)
+        }
+    }
+}
+
+fn preprocess_of(config: &Json, layout: Layout) -> Result<Preprocess> {
+    let (height, width) = config.side_or_sides("size")?.unwrap_or((224, 224));
+    config.choice("mode", &[("RGB", ())])?;
+    let filter = config.choice(
+        "interpolation",
+        // open_clip draws a filter in training only; it infers with bicubic.
+        &[
+            ("bicubic", Filter::Bicubic),
+            ("bilinear", Filter::Bilinear),
+            ("random", Filter::Bicubic),
+        ],
+    )?;
+    let squash = Resize::Squash { height, width };
+    let shortest = if height == width {
+        Resize::Shortest(height)
+    } else {
+        Resize::Cover { height, width }
+    };
+    let longest = Resize::Longest { height, width };
+    let resize = match layout {
+        // immich's service knows two modes, and one side.
+        Layout::Immich => {
+            config.choice("resize_mode", &[("shortest", shortest), ("squash", squash)])?
+        }
+        _ => config.choice(
+            "resize_mode",
+            &[
+                ("shortest", shortest),
+                ("longest", longest),
+                ("squash", squash),
+            ],
+        )?,
+    };
+    let resize = resize.unwrap_or(shortest);
+    if layout == Layout::Immich && height != width {
+        return Err(config.wrong(
+            "size",
+            "equal height and width, since immich's service takes one side",
+        ));
+    }
+    let fill = config.number("fill_color")?.unwrap_or(0.0);
+    if !(0.0..=255.0).contains(&fill) || fill.fract() != 0.0 {
+        return Err(config.wrong("fill_color", "a whole number from 0 to 255"));
+    }
+    Ok(Preprocess {
+        resize: Some(resize),
+        filter: filter.unwrap_or(Filter::Bicubic),
+        crop: (!matches!(resize, Resize::Squash { .. })).then_some((height, width)),
+        reference: if layout == Layout::Immich {
+            Reference::Immich
+        } else {
+            Reference::OpenClip
+        },
+        fill: [fill as u8; 3],
+        rescale: Some(1.0 / 255.0),
+        mean: config.channels("mean")?.unwrap_or(OPENAI_MEAN),
+        std: config.channels("std")?.unwrap_or(OPENAI_STD),
+    })
+}
+
+fn text_files(
+    path: &Path,
+    graph: &Path,
+    layout: Layout,
+    model: &Json,
+    files: &mut Vec<PathBuf>,
+) -> Result<TextFiles> {
+    let folder = if layout == Layout::Immich {
+        "textual/"
+    } else {
+        ""
+    };
+    let tokenizer = needed(path, &format!("{folder}tokenizer.json"), "the vocabulary")?;
+    let tokenizer_config = Json::open_first(path, &[&format!("{folder}tokenizer_config.json")])?;
+    files.extend(tokenizer_config.iter().map(|json| json.path().to_owned()));
+    files.push(tokenizer.clone());
+    files.extend(with_weights(path, graph)?);
+
+    let text_cfg = model
+        .object("text_cfg")?
+        .ok_or_else(|| model.wrong("text_cfg", "an object"))?;
+    let token = |name: &str| -> Result<Option<String>> {
+        let Some(json) = &tokenizer_config else {
+            return Ok(None);
+        };
+        let content = format!("{name}.content");
+        json.string(if json.has(&content) { &content } else { name })
+    };
+    let kwargs = text_cfg.object("tokenizer_kwargs")?;
+    let strips = kwargs
+        .as_ref()
+        .map(|kwargs| kwargs.bool("strip_sep_token"))
+        .transpose()?
+        .flatten();
+    // Without the name of a Hugging Face tokenizer, open_clip takes its own, which pads with 0.
+    let is_open_clips_own = layout == Layout::OpenClip && !text_cfg.has("hf_tokenizer_name");
+    let pad = if is_open_clips_own {
+        Pad::Id(0)
+    } else {
+        token("pad_token")?.map_or(Pad::Id(0), Pad::Token)
+    };
+    Ok(TextFiles {
+        graph: graph.to_owned(),
+        tokenizer,
+        text: TextConfig {
+            splitting: if is_open_clips_own {
+                Splitting::OpenClip
+            } else {
+                Splitting::File
+            },
+            cleaning: cleaning(layout, is_open_clips_own, kwargs.as_ref())?,
+            context_length: Some(
+                text_cfg
+                    .count("context_length")?
+                    .map_or(DEFAULT_CONTEXT, |length| length as usize),
+            ),
+            is_padded_full: true,
+            pad,
+            stripped_token: if strips == Some(true) {
+                token("sep_token")?
+            } else {
+                None
+            },
+            vocabulary_size: text_cfg.id("vocab_size")?.map(|size| size as usize),
+        },
+    })
+}
+
+/// open_clip's own tokenizer lower-cases after the full cleaning; its wrapper of Hugging Face's takes `clean`, with
+/// "whitespace" as the default. immich looks for "canonicalize" alone.
+fn cleaning(layout: Layout, is_open_clips_own: bool, kwargs: Option<&Json>) -> Result<Cleaning> {
+    const KNOWN: [(&str, Cleaning); 3] = [
+        ("lower", Cleaning::Lower),
+        ("whitespace", Cleaning::Whitespace),
+        ("canonicalize", Cleaning::Canonicalize),
+    ];
+    let clean = kwargs
+        .map(|kwargs| kwargs.choice("clean", &KNOWN))
+        .transpose()?
+        .flatten();
+    Ok(match layout {
+        Layout::Immich => Cleaning::Immich {
+            canonicalize: clean == Some(Cleaning::Canonicalize),
+        },
+        _ if is_open_clips_own => clean.unwrap_or(Cleaning::Lower),
+        _ => clean.unwrap_or(Cleaning::Whitespace),
+    })
+}

@@ -1,0 +1,106 @@
+//! `diptych.json`: what no published file states, and what a published file states wrongly.
+//!
+//! ```json
+//! {"logit_scale": 100.0, "logit_bias": 0.0, "activation": "softmax",
+//!  "image": {"size": 224, "resize": "shortest", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]},
+//!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower"}}
+//! ```
+//!
+//! Every key may be left out. `logit_scale` is what scores are multiplied by, not its logarithm.
+
+use super::json::Json;
+use super::{Activation, Bundle, ImageFiles, Pad, TextConfig};
+use crate::clean::Cleaning;
+use crate::error::Result;
+use crate::preprocess::Resize;
+use crate::resample::Filter;
+
+const FILTERS: [(&str, Filter); 6] = [
+    ("nearest", Filter::Nearest),
+    ("box", Filter::Box),
+    ("bilinear", Filter::Bilinear),
+    ("hamming", Filter::Hamming),
+    ("bicubic", Filter::Bicubic),
+    ("lanczos", Filter::Lanczos),
+];
+
+const CLEANINGS: [(&str, Cleaning); 4] = [
+    ("none", Cleaning::None),
+    ("lower", Cleaning::Lower),
+    ("whitespace", Cleaning::Whitespace),
+    ("canonicalize", Cleaning::Canonicalize),
+];
+
+/// Reads the bundle's `diptych.json`, if it has one, over what the other files state.
+pub(super) fn apply(bundle: &mut Bundle) -> Result<()> {
+    let Some(json) = Json::open_first(&bundle.path, &["diptych.json"])? else {
+        return Ok(());
+    };
+    json.refuse_unknown_keys(&["logit_scale", "logit_bias", "activation", "image", "text"])?;
+    bundle.files.push(json.path().to_owned());
+
+    let head = &mut bundle.head;
+    if let Some(activation) = json.choice("activation", &Activation::KNOWN)? {
+        head.activation = activation;
+    }
+    if let Some(scale) = json.number("logit_scale")? {
+        if scale <= 0.0 {
+            return Err(json.wrong("logit_scale", "a number above 0"));
+        }
+        head.scale = Some(scale as f32);
+    }
+    if let Some(bias) = json.number("logit_bias")? {
+        head.bias = Some(bias as f32);
+    }
+    if let (Some(json), Some(image)) = (json.object("image")?, &mut bundle.image) {
+        image_overrides(&json, image)?;
+    }
+    if let (Some(json), Some(text)) = (json.object("text")?, &mut bundle.text) {
+        text_overrides(&json, &mut text.text)?;
+    }
+    Ok(())
+}
+
+fn image_overrides(json: &Json, image: &mut ImageFiles) -> Result<()> {
+    json.refuse_unknown_keys(&["size", "resize", "filter", "mean", "std"])?;
+    let preprocess = &mut image.preprocess;
+    let sides = json.side_or_sides("size")?;
+    let mode = json.choice("resize", &[("shortest", 0), ("longest", 1), ("squash", 2)])?;
+    if mode.is_some() && sides.is_none() {
+        return Err(json.wrong("size", "a number beside resize"));
+    }
+    if let Some((height, width)) = sides {
+        let mode = mode.unwrap_or(match preprocess.resize {
+            Some(Resize::Longest { .. }) => 1,
+            Some(Resize::Squash { .. }) => 2,
+            _ => 0,
+        });
+        preprocess.resize = Some(match mode {
+            0 => Resize::Shortest(height.min(width)),
+            1 => Resize::Longest { height, width },
+            _ => Resize::Squash { height, width },
+        });
+        preprocess.crop = (mode != 2).then_some((height, width));
+    }
+    preprocess.filter = json
+        .choice("filter", &FILTERS)?
+        .unwrap_or(preprocess.filter);
+    preprocess.mean = json.channels("mean")?.unwrap_or(preprocess.mean);
+    preprocess.std = json.channels("std")?.unwrap_or(preprocess.std);
+    Ok(())
+}
+
+fn text_overrides(json: &Json, text: &mut TextConfig) -> Result<()> {
+    json.refuse_unknown_keys(&["context_length", "padding", "pad_id", "clean"])?;
+    if let Some(length) = json.count("context_length")? {
+        text.context_length = Some(length as usize);
+    }
+    if let Some(id) = json.id("pad_id")? {
+        text.pad = Pad::Id(id);
+    }
+    text.is_padded_full = json
+        .choice("padding", &[("longest", false), ("full", true)])?
+        .unwrap_or(text.is_padded_full);
+    text.cleaning = json.choice("clean", &CLEANINGS)?.unwrap_or(text.cleaning);
+    Ok(())
+}

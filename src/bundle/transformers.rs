@@ -1,0 +1,376 @@
+//! The configs of transformers: `preprocessor_config.json`, `config.json`, `tokenizer_config.json`.
+//!
+//! Defaults are those of the image processor's class in transformers 5 (Pillow back-end), since a saved config may
+//! leave out what equals its class's default.
+
+use std::path::{Path, PathBuf};
+
+use super::json::Json;
+use super::{
+    Activation, Bundle, Graphs, Head, ImageFiles, Pad, TextConfig, TextFiles, needed, with_weights,
+};
+use crate::clean::Cleaning;
+use crate::error::{Error, Result};
+use crate::preprocess::{Preprocess, Reference, Resize};
+use crate::resample::Filter;
+use crate::tokenize::Splitting;
+
+pub(super) const OPENAI_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+pub(super) const OPENAI_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
+const HALF: [f64; 3] = [0.5; 3];
+const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
+
+/// What a class of image processor does where its config says nothing.
+#[derive(Debug, Clone, Copy)]
+struct Defaults {
+    filter: Filter,
+    /// Whether a size of one number is the shortest edge; otherwise both sides.
+    is_shortest: bool,
+    has_crop: bool,
+    mean: [f64; 3],
+    std: [f64; 3],
+}
+
+const CLIP: Defaults = Defaults {
+    filter: Filter::Bicubic,
+    is_shortest: true,
+    has_crop: true,
+    mean: OPENAI_MEAN,
+    std: OPENAI_STD,
+};
+const SIGLIP: Defaults = Defaults {
+    filter: Filter::Bicubic,
+    is_shortest: true,
+    has_crop: false,
+    mean: HALF,
+    std: HALF,
+};
+const VIT: Defaults = Defaults {
+    filter: Filter::Bilinear,
+    is_shortest: false,
+    has_crop: false,
+    mean: HALF,
+    std: HALF,
+};
+const BIT: Defaults = Defaults {
+    mean: OPENAI_MEAN,
+    std: OPENAI_STD,
+    ..CLIP
+};
+const DEIT: Defaults = Defaults {
+    filter: Filter::Bicubic,
+    is_shortest: false,
+    has_crop: true,
+    mean: IMAGENET_MEAN,
+    std: IMAGENET_STD,
+};
+
+/// The classes whose steps are those of this file: resize, crop, rescale, normalise.
+const CLASSES: [(&str, Defaults); 6] = [
+    ("CLIP", CLIP),
+    ("ChineseCLIP", CLIP),
+    ("Siglip", SIGLIP),
+    ("ViT", VIT),
+    ("Bit", BIT),
+    ("DeiT", DEIT),
+];
+
+pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
+    let config = Json::open_first(path, &["config.json"])?;
+    let mut files: Vec<_> = config
+        .iter()
+        .map(|config| config.path().to_owned())
+        .collect();
+    let image = match &graphs.image {
+        Some(graph) => Some(image_files(path, graph, &mut files)?),
+        None => None,
+    };
+    let text = match &graphs.text {
+        Some(graph) => Some(text_files(path, graph, config.as_ref(), &mut files)?),
+        None => None,
+    };
+    let head = head(config.as_ref())?;
+    Ok(Bundle {
+        path: path.to_owned(),
+        layout: graphs.layout,
+        image,
+        text,
+        head,
+        files,
+    })
+}
+
+/// The family decides softmax or sigmoid. `logit_scale_init_value` is where training began, not what it reached, so
+/// no scale is taken from there.
+fn head(config: Option<&Json>) -> Result<Head> {
+    let family = config
+        .map(|config| config.string("model_type"))
+        .transpose()?
+        .flatten();
+    let is_sigmoid = family.is_some_and(|family| family.starts_with("siglip"));
+    let activation = if is_sigmoid {
+        Activation::Sigmoid
+    } else {
+        Activation::Softmax
+    };
+    Ok(Head {
+        activation,
+        scale: None,
+        bias: None,
+    })
+}
+
+fn image_files(path: &Path, graph: &Path, files: &mut Vec<PathBuf>) -> Result<ImageFiles> {
+    const NAMES: &str = "preprocessor_config.json or processor_config.json";
+    let missing = || Error::MissingFile {
+        path: path.to_owned(),
+        file: NAMES.to_owned(),
+        states: "how images are prepared",
+    };
+    let config = match Json::open_first(path, &["preprocessor_config.json"])? {
+        Some(config) => config,
+        // transformers 5 saves the image processor inside the processor's file.
+        None => {
+            let processor =
+                Json::open_first(path, &["processor_config.json"])?.ok_or_else(missing)?;
+            processor.object("image_processor")?.ok_or_else(missing)?
+        }
+    };
+    files.push(config.path().to_owned());
+    files.extend(with_weights(path, graph)?);
+    Ok(ImageFiles {
+        graph: graph.to_owned(),
+        preprocess: preprocess(&config)?,
+    })
+}
+
+fn preprocess(config: &Json) -> Result<Preprocess> {
+    let defaults = defaults(config)?;
+    let does = |key: &str, default| Ok::<_, Error>(config.bool(key)?.unwrap_or(default));
+    let resize = if does("do_resize", true)? {
+        Some(resize(config, defaults)?)
+    } else {
+        None
+    };
+    let crop = if does("do_center_crop", defaults.has_crop)? {
+        Some(crop(config)?)
+    } else {
+        None
+    };
+    let rescale = config.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
+    let is_normalised = does("do_normalize", true)?;
+    let channels = |key, default: [f64; 3], without: f64| {
+        Ok::<_, Error>(if is_normalised {
+            config.channels(key)?.unwrap_or(default)
+        } else {
+            [without; 3]
+        })
+    };
+    Ok(Preprocess {
+        resize,
+        filter: filter(config, defaults)?,
+        crop,
+        reference: Reference::Transformers,
+        fill: [0; 3],
+        rescale: does("do_rescale", true)?.then_some(rescale),
+        mean: channels("image_mean", defaults.mean, 0.0)?,
+        std: channels("image_std", defaults.std, 1.0)?,
+    })
+}
+
+fn defaults(config: &Json) -> Result<Defaults> {
+    let key = if config.has("image_processor_type") {
+        "image_processor_type"
+    } else {
+        "feature_extractor_type"
+    };
+    let Some(name) = config.string(key)? else {
+        return Ok(CLIP);
+    };
+    let class = [
+        "ImageProcessorFast",
+        "ImageProcessorPil",
+        "ImageProcessor",
+        "FeatureExtractor",
+    ]
+    .iter()
+    .find_map(|suffix| name.strip_suffix(suffix));
+    let known = CLASSES.iter().find(|(known, _)| Some(*known) == class);
+    let names: Vec<String> = CLASSES
+        .iter()
+        .map(|(name, _)| format!("{name}ImageProcessor"))
+        .collect();
+    known
+        .map(|(_, defaults)| *defaults)
+        .ok_or_else(|| config.wrong(key, format!("one of {}", names.join(", "))))
+}
+
+fn resize(config: &Json, defaults: Defaults) -> Result<Resize> {
+    const EXPECTED: &str = "a number, {\"shortest_edge\"} or {\"height\", \"width\"}";
+    let square = |side| {
+        if defaults.is_shortest {
+            Resize::Shortest(side)
+        } else {
+            Resize::Squash {
+                height: side,
+                width: side,
+            }
+        }
+    };
+    if !config.has("size") {
+        return Ok(if defaults.has_crop && defaults.is_shortest {
+            Resize::Shortest(224)
+        } else {
+            Resize::Squash {
+                height: 224,
+                width: 224,
+            }
+        });
+    }
+    if let Ok(Some(side)) = config.count("size") {
+        return Ok(square(side));
+    }
+    let size = config
+        .object("size")
+        .map_err(|_| config.wrong("size", EXPECTED))?;
+    let size = size.ok_or_else(|| config.wrong("size", EXPECTED))?;
+    match (
+        size.count("shortest_edge")?,
+        size.count("height")?,
+        size.count("width")?,
+    ) {
+        (Some(_), _, _) if size.has("longest_edge") => Err(config.wrong("size", EXPECTED)),
+        (Some(edge), None, None) => Ok(Resize::Shortest(edge)),
+        (None, Some(height), Some(width)) => Ok(Resize::Squash { height, width }),
+        _ => Err(config.wrong("size", EXPECTED)),
+    }
+}
+
+fn crop(config: &Json) -> Result<(u32, u32)> {
+    const EXPECTED: &str = "a number or {\"height\", \"width\"}";
+    if !config.has("crop_size") {
+        return Ok((224, 224));
+    }
+    if let Ok(Some(side)) = config.count("crop_size") {
+        return Ok((side, side));
+    }
+    let size = config
+        .object("crop_size")
+        .map_err(|_| config.wrong("crop_size", EXPECTED))?;
+    let size = size.ok_or_else(|| config.wrong("crop_size", EXPECTED))?;
+    match (size.count("height")?, size.count("width")?) {
+        (Some(height), Some(width)) => Ok((height, width)),
+        _ => Err(config.wrong("crop_size", EXPECTED)),
+    }
+}
+
+fn filter(config: &Json, defaults: Defaults) -> Result<Filter> {
+    let Some(code) = config.number("resample")? else {
+        return Ok(defaults.filter);
+    };
+    let whole = (code >= 0.0 && code.fract() == 0.0).then_some(code as u64);
+    whole.and_then(Filter::from_code).ok_or_else(|| {
+        config.wrong(
+            "resample",
+            "0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box or 5 hamming",
+        )
+    })
+}
+
+fn text_files(
+    path: &Path,
+    graph: &Path,
+    config: Option<&Json>,
+    files: &mut Vec<PathBuf>,
+) -> Result<TextFiles> {
+    let tokenizer = needed(path, "tokenizer.json", "the vocabulary")?;
+    let tokenizer_config = Json::open_first(path, &["tokenizer_config.json"])?;
+    let special = Json::open_first(path, &["special_tokens_map.json"])?;
+    files.extend(
+        tokenizer_config
+            .iter()
+            .chain(&special)
+            .map(|json| json.path().to_owned()),
+    );
+    files.push(tokenizer.clone());
+    files.extend(with_weights(path, graph)?);
+
+    let family = config
+        .map(|config| config.string("model_type"))
+        .transpose()?
+        .flatten()
+        .unwrap_or_default();
+    Ok(TextFiles {
+        graph: graph.to_owned(),
+        tokenizer,
+        text: TextConfig {
+            cleaning: Cleaning::None,
+            splitting: Splitting::File,
+            context_length: context_length(config, tokenizer_config.as_ref())?,
+            // SigLIP was trained on texts padded to the full context, and sees the padding.
+            is_padded_full: family.starts_with("siglip"),
+            pad: pad(config, tokenizer_config.as_ref(), special.as_ref())?,
+            stripped_token: None,
+            vocabulary_size: vocabulary_size(config)?,
+        },
+    })
+}
+
+/// A key of the text model: in `text_config`, or at the top for a bundle of a text tower alone.
+fn text_key(config: Option<&Json>, key: &str) -> Option<String> {
+    let config = config?;
+    [format!("text_config.{key}"), key.to_owned()]
+        .into_iter()
+        .find(|key| config.has(key))
+}
+
+fn vocabulary_size(config: Option<&Json>) -> Result<Option<usize>> {
+    let (Some(config), Some(key)) = (config, text_key(config, "vocab_size")) else {
+        return Ok(None);
+    };
+    Ok(config.id(&key)?.map(|size| size as usize))
+}
+
+/// The smaller of what tokenizer and model state. A tokenizer without a limit states a huge one.
+fn context_length(config: Option<&Json>, tokenizer_config: Option<&Json>) -> Result<Option<usize>> {
+    let model = match (config, text_key(config, "max_position_embeddings")) {
+        (Some(config), Some(key)) => config.count(&key)?,
+        _ => None,
+    };
+    let tokenizer = tokenizer_config
+        .map(|json| json.number("model_max_length"))
+        .transpose()?
+        .flatten();
+    let tokenizer = tokenizer
+        .filter(|&length| (1.0..65536.0).contains(&length))
+        .map(|length| length as u32);
+    Ok(model
+        .into_iter()
+        .chain(tokenizer)
+        .min()
+        .map(|length| length as usize))
+}
+
+fn pad(
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+    special: Option<&Json>,
+) -> Result<Pad> {
+    for json in tokenizer_config.into_iter().chain(special) {
+        // A token is stated as a string or, with its flags, as an object.
+        let token = if json.has("pad_token.content") {
+            "pad_token.content"
+        } else {
+            "pad_token"
+        };
+        if let Some(token) = json.string(token)? {
+            return Ok(Pad::Token(token));
+        }
+    }
+    let id = match (config, text_key(config, "pad_token_id")) {
+        (Some(config), Some(key)) => config.id(&key)?,
+        _ => None,
+    };
+    Ok(Pad::Id(id.unwrap_or(0)))
+}

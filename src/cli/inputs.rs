@@ -1,0 +1,243 @@
+//! What commands work on: image paths, labels, templates, texts, colours.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use diptych::pipeline::STDIN;
+use walkdir::{DirEntry, WalkDir};
+
+/// Endings of the files that a folder is searched for. What a file really is, its content decides.
+const ENDINGS: [&str; 17] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm",
+    "pgm", "pbm", "pnm", "qoi",
+];
+
+const EVERYDAY: &str = include_str!("../../assets/labels/everyday.txt");
+
+const PROMPTS: [(&str, &str); 3] = [
+    ("plain", include_str!("../../assets/prompts/plain.txt")),
+    (
+        "openai-7",
+        include_str!("../../assets/prompts/openai-7.txt"),
+    ),
+    (
+        "openai-80",
+        include_str!("../../assets/prompts/openai-80.txt"),
+    ),
+];
+
+/// The images that paths stand for, and what could not be walked.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) failures: Vec<(PathBuf, String)>,
+}
+
+impl Images {
+    /// Files as they are given, folders walked in the order of names.
+    pub(super) fn find(paths: &[PathBuf]) -> Self {
+        let mut images = Self::default();
+        for path in paths {
+            if path != Path::new(STDIN) && path.is_dir() {
+                images.walk(path);
+            } else {
+                images.paths.push(path.clone());
+            }
+        }
+        images
+    }
+
+    /// Those of `more` after these.
+    pub(super) fn append(&mut self, more: Images) {
+        self.paths.extend(more.paths);
+        self.failures.extend(more.failures);
+    }
+
+    fn walk(&mut self, folder: &Path) {
+        let (found, failed) = (self.paths.len(), self.failures.len());
+        let is_shown = |entry: &DirEntry| entry.depth() == 0 || !is_hidden(entry);
+        for entry in WalkDir::new(folder)
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(is_shown)
+        {
+            match entry {
+                Ok(entry) if is_image(entry.path()) => self.paths.push(entry.into_path()),
+                Ok(_) => {}
+                Err(error) => {
+                    let path = error.path().unwrap_or(folder).to_owned();
+                    let cause = error
+                        .io_error()
+                        .map_or_else(|| error.to_string(), ToString::to_string);
+                    self.failures.push((
+                        path.clone(),
+                        format!("{}: cannot be read: {cause}", path.display()),
+                    ));
+                }
+            }
+        }
+        if (self.paths.len(), self.failures.len()) == (found, failed) {
+            let what = format!(
+                "{}: folder without images: expected files ending in {}",
+                folder.display(),
+                ENDINGS.join(", ")
+            );
+            self.failures.push((folder.to_owned(), what));
+        }
+    }
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with('.')
+}
+
+fn is_image(path: &Path) -> bool {
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) && path.is_file()
+}
+
+/// Labels: the list given, the file given, or the everyday ones.
+pub(super) fn labels(list: Option<&str>, file: Option<&Path>) -> Result<Vec<String>> {
+    match (list, file) {
+        (Some(list), _) => Ok(list
+            .split(',')
+            .map(|label| label.trim().to_owned())
+            .collect()),
+        (None, Some(file)) => Ok(entries(&read_text(file)?)),
+        (None, None) => Ok(entries(EVERYDAY)),
+    }
+}
+
+/// Templates: those given, the set named, or the plain one.
+pub(super) fn templates(given: &[String], set: Option<&str>) -> Result<Vec<String>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let set = set.unwrap_or("plain");
+    if let Some((_, text)) = PROMPTS.iter().find(|(name, _)| *name == set) {
+        return Ok(entries(text));
+    }
+    let path = Path::new(set);
+    if path.is_file() {
+        return Ok(entries(&read_text(path)?));
+    }
+    let names: Vec<&str> = PROMPTS.iter().map(|(name, _)| *name).collect();
+    bail!(
+        "prompts {set:?} are not known, expected one of {} or a file",
+        names.join(", ")
+    )
+}
+
+/// One entry a line; blank lines and lines that begin with # are left out.
+fn entries(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim);
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The texts of a file, one a line; a blank line is an empty text.
+pub(super) fn texts(file: &Path) -> Result<Vec<String>> {
+    Ok(read_text(file)?.lines().map(str::to_owned).collect())
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let bytes = if path == Path::new(STDIN) {
+        let mut bytes = Vec::new();
+        io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .context("standard input cannot be read")?;
+        bytes
+    } else {
+        fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?
+    };
+    let text = String::from_utf8(bytes)
+        .with_context(|| format!("{}: expected UTF-8 text", path.display()))?;
+    Ok(text
+        .strip_prefix('\u{feff}')
+        .map(str::to_owned)
+        .unwrap_or(text))
+}
+
+/// A colour by name or as #rrggbb.
+pub(super) fn colour(text: &str) -> Result<[u8; 3], String> {
+    match text.to_lowercase().as_str() {
+        "white" => return Ok([255; 3]),
+        "black" => return Ok([0; 3]),
+        "grey" | "gray" => return Ok([128; 3]),
+        _ => {}
+    }
+    let digits = text
+        .strip_prefix('#')
+        .filter(|digits| digits.len() == 6 && digits.is_ascii());
+    let value = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let value = value.ok_or("expected white, black, grey or #rrggbb")?;
+    Ok([(value >> 16) as u8, (value >> 8) as u8, value as u8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours() {
+        assert_eq!(colour("white"), Ok([255; 3]));
+        assert_eq!(colour("#0a80FF"), Ok([10, 128, 255]));
+        for bad in ["", "#", "red", "#12345", "#1234567", "#+12345", "#éé12"] {
+            assert!(colour(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_sets_that_come_with_the_program_can_be_used() {
+        assert!(labels(None, None).unwrap().len() > 400);
+        let sizes =
+            ["plain", "openai-7", "openai-80"].map(|set| templates(&[], Some(set)).unwrap().len());
+        assert_eq!(sizes, [1, 7, 80]);
+        assert!(
+            templates(&[], Some("none such"))
+                .unwrap_err()
+                .to_string()
+                .contains("plain, openai-7, openai-80")
+        );
+    }
+
+    #[test]
+    fn hidden_files_and_other_files_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "b.JPG",
+            "a.png",
+            ".hidden.png",
+            "notes.txt",
+            ".folder/c.png",
+            "sub/d.webp",
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let images = Images::find(&[folder.path().to_owned()]);
+        let names: Vec<_> = images
+            .paths
+            .iter()
+            .map(|path| path.strip_prefix(folder.path()).unwrap())
+            .collect();
+        assert_eq!(names, ["a.png", "b.JPG", "sub/d.webp"].map(Path::new));
+        assert!(images.failures.is_empty());
+    }
+
+    #[test]
+    fn a_folder_without_images_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let images = Images::find(&[folder.path().to_owned(), "missing.png".into()]);
+        assert_eq!(images.paths, [PathBuf::from("missing.png")]);
+        assert!(images.failures[0].1.contains("folder without images"));
+    }
+}

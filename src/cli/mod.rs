@@ -1,0 +1,198 @@
+//! What the user typed, and which command it means.
+//!
+//! Each command is a file of its own: check, call the library, print. None knows another; what they share stands in
+//! `inputs.rs` (paths, labels), `output.rs` (results), `report.rs` (everything on standard error).
+
+mod classify;
+mod embed;
+mod info;
+mod inputs;
+mod output;
+mod report;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use diptych::{EncoderOptions, ImageOptions, Towers, pipeline::PipelineOptions};
+use report::Report;
+
+/// Classify photos, and turn photos and texts into embeddings, with any CLIP-style model.
+#[derive(Debug, Parser)]
+#[command(name = "diptych", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Name what photos show, by the labels that you give
+    Classify(classify::Arguments),
+    /// Turn photos and texts into unit rows of one space
+    Embed(embed::Arguments),
+    /// Show what a model's files state and how it will be run
+    Info(info::Arguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+struct Common {
+    /// The model: a bundle folder; without it, the small model that comes with diptych
+    #[arg(long, value_name = "DIR", env = "DIPTYCH_MODEL", global = true)]
+    model: Option<PathBuf>,
+    /// Threads to run on; without it, as many as there are cores
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Images or texts that run at once
+    #[arg(long, value_name = "N", global = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: u16,
+    /// Print results and errors, nothing else
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// Options of commands that read images.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Images")]
+struct ImageArguments {
+    /// Leave photos as they are stored, whatever orientation their EXIF states
+    #[arg(long)]
+    no_exif: bool,
+    /// Put transparent images on this colour (white, black, grey or #rrggbb) instead of dropping their alpha
+    #[arg(long, value_name = "COLOUR", value_parser = inputs::colour)]
+    background: Option<[u8; 3]>,
+    /// Refuse images of more pixels than this
+    #[arg(long, value_name = "N")]
+    max_pixels: Option<u64>,
+}
+
+/// How a command ended, when it could run at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Some inputs failed, or there was nothing to work on.
+    Incomplete,
+}
+
+/// Runs the command that the program was called with.
+pub(crate) fn run() -> ExitCode {
+    match parse().and_then(|(cli, arguments)| execute(cli, &arguments)) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Incomplete) => ExitCode::from(1),
+        // The reader of our output had enough, as `head` does: that is no failure.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::fatal(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The parsed arguments, and the matches that know in which order they were given.
+fn parse() -> Result<(Cli, clap::ArgMatches)> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // clap prints help, version and usage errors itself, with exit codes 0 and 2.
+    let matches = Cli::command().get_matches_from(arguments);
+    Ok((Cli::from_arg_matches(&matches)?, matches))
+}
+
+fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
+    let Cli { command, common } = cli;
+    match command {
+        Command::Classify(arguments) => classify::run(&arguments, &common),
+        Command::Embed(arguments) => {
+            let order = matches
+                .subcommand_matches("embed")
+                .map(embed::Order::of)
+                .unwrap_or_default();
+            embed::run(&arguments, &common, &order)
+        }
+        Command::Info(arguments) => info::run(&arguments, &common),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut io::stdout());
+            Ok(Outcome::Done)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+impl Common {
+    /// The model's folder: the one given, or the one that comes with the program.
+    fn model(&self) -> Result<PathBuf> {
+        match &self.model {
+            Some(model) => Ok(model.clone()),
+            None => bundled_model(),
+        }
+    }
+
+    fn encoder_options(&self, towers: Towers) -> EncoderOptions {
+        let threads = usize::from(self.threads.unwrap_or(0));
+        let notice = if self.quiet {
+            |_: &str| ()
+        } else {
+            report::notice as fn(&str)
+        };
+        EncoderOptions {
+            towers,
+            threads,
+            batch: self.batch.into(),
+            notice,
+        }
+    }
+
+    fn pipeline_options(&self, images: &ImageArguments) -> PipelineOptions {
+        let mut image = ImageOptions {
+            exif: !images.no_exif,
+            background: images.background,
+            ..Default::default()
+        };
+        if let Some(max_pixels) = images.max_pixels {
+            image.max_pixels = max_pixels;
+        }
+        PipelineOptions {
+            decoders: usize::from(self.threads.unwrap_or(0)),
+            image,
+        }
+    }
+
+    fn report(&self, total: usize, unit: &'static str) -> Report {
+        Report::new(total, unit, self.quiet)
+    }
+}
+
+/// Beside the program, as an archive has it; otherwise in the source tree that it was built from.
+fn bundled_model() -> Result<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let beside = program
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|folder| folder.join("onnx/tiny"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnx/tiny");
+    match beside
+        .into_iter()
+        .chain([source])
+        .find(|folder| folder.is_dir())
+    {
+        Some(folder) => Ok(folder),
+        None => bail!(
+            "no model: give one with --model DIR, or put the folder onnx/tiny beside the program"
+        ),
+    }
+}

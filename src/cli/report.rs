@@ -1,0 +1,121 @@
+//! Everything that goes to standard error: progress, notices, failures and what to do about them.
+
+#![allow(
+    clippy::print_stderr,
+    reason = "this file is the program's voice on standard error"
+)]
+
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Outcome;
+
+/// A line that is worth knowing.
+pub(super) fn notice(line: &str) {
+    eprintln!("diptych: {line}");
+}
+
+/// Why the program could not run, and what to do.
+pub(super) fn fatal(error: &anyhow::Error) {
+    eprintln!("diptych: {}", chain(error));
+    print_hint(error.downcast_ref::<diptych::Error>());
+}
+
+/// What went wrong with the image at `path`, which the message names.
+pub(super) fn about(path: &Path, error: &diptych::Error) -> String {
+    let message = error.to_string();
+    let name = path.display().to_string();
+    if message.starts_with(&name) {
+        message
+    } else {
+        format!("{name}: {message}")
+    }
+}
+
+/// An error with its causes, none said twice: the library's messages hold theirs already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+fn print_hint(error: Option<&diptych::Error>) {
+    if let Some(hint) = error.and_then(diptych::Error::hint) {
+        eprintln!("diptych: hint: {hint}");
+    }
+}
+
+/// How far a command has come, and what failed on the way.
+#[derive(Debug)]
+pub(super) struct Report {
+    bar: ProgressBar,
+    unit: &'static str,
+    total: usize,
+    failed: usize,
+}
+
+impl Report {
+    /// A report on `total` items, with a bar where standard error is a terminal.
+    pub(super) fn new(total: usize, unit: &'static str, is_quiet: bool) -> Self {
+        let is_shown = !is_quiet && stderr().is_terminal() && total > 1;
+        let target = if is_shown {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(total as u64), target);
+        let style = format!("{{wide_bar}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+        bar.set_style(
+            ProgressStyle::with_template(&style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self {
+            bar,
+            unit,
+            total,
+            failed: 0,
+        }
+    }
+
+    /// One item more is done.
+    pub(super) fn advance(&self) {
+        self.bar.inc(1);
+    }
+
+    /// Runs `print`, which writes to standard output, without the bar in its way.
+    pub(super) fn around<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
+    /// One item more has failed.
+    pub(super) fn fail(&mut self, message: &str, error: Option<&diptych::Error>) {
+        self.failed += 1;
+        self.bar.suspend(|| {
+            eprintln!("diptych: {message}");
+            print_hint(error);
+        });
+    }
+
+    /// The last word, and how the command ended.
+    pub(super) fn finish(self) -> Outcome {
+        self.bar.finish_and_clear();
+        if self.failed > 0 {
+            notice(&format!(
+                "{} of {} {} failed",
+                self.failed, self.total, self.unit
+            ));
+        }
+        if self.failed > 0 || self.total == 0 {
+            Outcome::Incomplete
+        } else {
+            Outcome::Done
+        }
+    }
+}

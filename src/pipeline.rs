@@ -1,0 +1,189 @@
+//! Many images to rows: read, decoded and prepared on their own threads, ahead of the model, in order.
+//!
+//! Bad images are skipped and handed on as errors; nothing stops for them. What a row is used for is the caller's.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::embedding::Embeddings;
+use crate::encoder::DualEncoder;
+use crate::error::{Error, Result};
+use crate::image_file::{ImageOptions, decode_image, open_image};
+use crate::tower::ImageTower;
+
+/// The path that stands for standard input.
+pub const STDIN: &str = "-";
+
+/// How many images are prepared ahead of the model, and how they are read.
+#[derive(Debug, Clone, Default)]
+pub struct PipelineOptions {
+    /// Threads that read, decode and prepare; 0 takes as many as there are cores.
+    pub decoders: usize,
+    /// How image files are read.
+    pub image: ImageOptions,
+}
+
+/// What became of one image.
+#[derive(Debug)]
+pub struct Encoded<'a> {
+    /// Its path, as given.
+    pub path: &'a Path,
+    /// Its one unit row, or why there is none.
+    pub row: Result<Embeddings>,
+}
+
+/// An image on its way through the decoding threads.
+struct Job<'a> {
+    path: &'a Path,
+    prepared: SyncSender<Result<Vec<f32>>>,
+}
+
+/// An image that will be prepared, or is.
+struct Pending<'a> {
+    path: &'a Path,
+    prepared: Receiver<Result<Vec<f32>>>,
+}
+
+/// Encodes the images at `paths` and hands each to `sink`, in the order given.
+///
+/// The path `-` reads one image from standard input. `sink` says whether to go on: at `false` the rest is left.
+///
+/// # Cost
+///
+/// Runs at the speed of the slower of preparing and the model; holds at most three batches of prepared images and one
+/// decoded image a thread.
+///
+/// # Errors
+///
+/// Only what concerns all images: [`Error::NoTower`], or [`Error::Graph`] if ONNX Runtime fails. An image that cannot
+/// be read or encoded comes to `sink` as an error.
+pub fn encode_files(
+    encoder: &DualEncoder,
+    paths: &[PathBuf],
+    options: &PipelineOptions,
+    mut sink: impl FnMut(Encoded<'_>) -> bool,
+) -> Result<()> {
+    let tower = encoder.image_tower()?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let decoders = if options.decoders == 0 {
+        cores
+    } else {
+        options.decoders
+    };
+
+    let (jobs_in, jobs) = channel();
+    let jobs = Mutex::new(jobs);
+    // Bounds what is prepared and not yet encoded: the batch that is being filled, and one more ahead of it.
+    let (pending_in, pending) = sync_channel(2 * encoder.batch());
+    thread::scope(|scope| {
+        scope.spawn(move || hand_out(paths, &pending_in, &jobs_in));
+        for _ in 0..decoders.min(paths.len()) {
+            scope.spawn(|| prepare_all(tower, &jobs, &options.image));
+        }
+        // When this returns early, `pending` is gone: handing out ends, then preparing.
+        encode_all(tower, encoder.batch(), pending, &mut sink)
+    })
+}
+
+/// Queues every path twice: for the decoding threads, and in order for the model.
+fn hand_out<'a>(paths: &'a [PathBuf], pending: &SyncSender<Pending<'a>>, jobs: &Sender<Job<'a>>) {
+    for path in paths {
+        let (done, prepared) = sync_channel(1);
+        if pending.send(Pending { path, prepared }).is_err()
+            || jobs
+                .send(Job {
+                    path,
+                    prepared: done,
+                })
+                .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn prepare_all(tower: &ImageTower, jobs: &Mutex<Receiver<Job<'_>>>, options: &ImageOptions) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // Nobody waits for it any more when the caller has stopped.
+        let _ = job.prepared.send(prepare(tower, job.path, options));
+    }
+}
+
+fn prepare(tower: &ImageTower, path: &Path, options: &ImageOptions) -> Result<Vec<f32>> {
+    let image = if path == Path::new(STDIN) {
+        let mut bytes = Vec::new();
+        io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map_err(Error::read(path))?;
+        decode_image(&bytes, path, options)?
+    } else {
+        open_image(path, options)?
+    };
+    Ok(tower.prepare(&image))
+}
+
+fn encode_all(
+    tower: &ImageTower,
+    batch: usize,
+    pending: Receiver<Pending<'_>>,
+    sink: &mut impl FnMut(Encoded<'_>) -> bool,
+) -> Result<()> {
+    let mut waiting: Vec<(&Path, Result<Vec<f32>>)> = Vec::new();
+    let mut good = 0;
+    for Pending { path, prepared } in pending {
+        let prepared = prepared.recv().unwrap_or_else(|_| Err(interrupted(path)));
+        good += usize::from(prepared.is_ok());
+        waiting.push((path, prepared));
+        // A run of bad images must not pile up behind a batch that never fills.
+        if good == batch || waiting.len() == 4 * batch {
+            good = 0;
+            if !encode_batch(tower, &mut waiting, sink)? {
+                return Ok(());
+            }
+        }
+    }
+    encode_batch(tower, &mut waiting, sink).map(|_| ())
+}
+
+/// Encodes what waits and hands it on in order; whether to go on.
+fn encode_batch(
+    tower: &ImageTower,
+    waiting: &mut Vec<(&Path, Result<Vec<f32>>)>,
+    sink: &mut impl FnMut(Encoded<'_>) -> bool,
+) -> Result<bool> {
+    let good: Vec<&[f32]> = waiting
+        .iter()
+        .filter_map(|(_, prepared)| prepared.as_deref().ok())
+        .collect();
+    let rows: Vec<Result<Embeddings>> = match tower.encode_prepared(good.concat()) {
+        Ok(rows) => rows.split().map(Ok).collect(),
+        // One image without a row must not cost the others theirs.
+        Err(Error::NoRow { .. }) => good
+            .iter()
+            .map(|image| tower.encode_prepared(image.to_vec()))
+            .collect(),
+        Err(error) => return Err(error),
+    };
+    let mut rows = rows.into_iter();
+    for (path, prepared) in waiting.drain(..) {
+        let row = prepared.and_then(|_| rows.next().unwrap_or_else(|| Err(interrupted(path))));
+        if !sink(Encoded { path, row }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A decoding thread that ended before its image was done.
+fn interrupted(path: &Path) -> Error {
+    Error::ImageDecode {
+        path: path.to_owned(),
+        source: "its decoding was interrupted".into(),
+    }
+}

@@ -1,0 +1,296 @@
+//! Texts to token ids, equal to the reference tokenizer's.
+//!
+//! The vocabulary and its rules come from the bundle's `tokenizer.json`; cleaning, context length and padding come
+//! from [`TextSettings`], which the bundle fills in. Nothing here knows a model.
+
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+use tokenizers::normalizers::NormalizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{
+    Encoding, SplitDelimiterBehavior, TruncationDirection, TruncationParams, TruncationStrategy,
+};
+
+use crate::clean::Cleaning;
+use crate::error::{Error, Result, Source};
+
+/// What a model wants done to texts, besides what its `tokenizer.json` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextSettings {
+    /// How texts are cleaned before they are tokenised.
+    pub cleaning: Cleaning,
+    /// The most tokens a text may have, start and end tokens included.
+    pub context_length: usize,
+    /// How a text is cut into pieces before the vocabulary sees it.
+    pub splitting: Splitting,
+    /// How far texts are padded.
+    pub padding: Padding,
+    /// The id that padding is made of.
+    pub pad_id: u32,
+    /// An id that is replaced by 0 after padding, as open_clip's `strip_sep_token` does.
+    pub stripped_id: Option<u32>,
+}
+
+/// How a text is cut into pieces before the vocabulary sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Splitting {
+    /// As `tokenizer.json` says.
+    File,
+    /// As open_clip's `SimpleTokenizer` does, with the vocabulary of a `tokenizer.json` made from it.
+    ///
+    /// It differs from what such a file says in what nobody means but some texts hold: `<|endoftext|>` is plain text,
+    /// `<end_of_text>` is the end token, and `'ſ` is a piece as `'s` is, since its expression ignores case.
+    OpenClip,
+}
+
+/// How far texts are padded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// To the longest text of the batch: for graphs whose attention mask hides padding.
+    Longest,
+    /// To the full context: for graphs that see padding.
+    Full,
+}
+
+/// A batch of texts as ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// N × T ids; T is the padded length.
+    pub ids: Array2<i64>,
+    /// N × T, 1 for a token, 0 for padding.
+    pub mask: Array2<i64>,
+    /// How many texts were longer than the context and were cut before their end token.
+    pub cut: usize,
+}
+
+/// The ids of one text, unpadded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TextIds {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) is_cut: bool,
+}
+
+/// A tokenizer with the settings of its model.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    path: PathBuf,
+    settings: TextSettings,
+    inner: tokenizers::Tokenizer,
+    /// The start and end tokens, where they are set here and not by the file.
+    ends: Option<[u32; 2]>,
+}
+
+impl Tokenizer {
+    /// The tokenizer in a `tokenizer.json`.
+    ///
+    /// Truncation and padding that the file states are replaced by those of `settings`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if the file is no tokenizer, or the context is too short for its start and end tokens.
+    pub fn open(path: &Path, settings: TextSettings) -> Result<Self> {
+        let failed = |source| Error::Tokenizer {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::File::open(path).map_err(Error::read(path))?;
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(failed)?;
+        inner.with_padding(None);
+        let ends = match settings.splitting {
+            Splitting::File => {
+                inner
+                    .with_truncation(Some(truncation(settings.context_length)))
+                    .map_err(failed)?;
+                None
+            }
+            Splitting::OpenClip => Some(split_as_open_clip(&mut inner).map_err(failed)?),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            settings,
+            inner,
+            ends,
+        })
+    }
+
+    pub(crate) fn with_settings(self, settings: TextSettings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// What the model wants done to texts.
+    pub fn settings(&self) -> &TextSettings {
+        &self.settings
+    }
+
+    /// One more than the largest id that the tokenizer can give.
+    pub fn vocabulary_size(&self) -> usize {
+        self.inner
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |&id| id as usize + 1)
+    }
+
+    /// The id of a token such as `<pad>`, if the vocabulary has it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The ids of `texts`, padded.
+    ///
+    /// # Shape and units
+    ///
+    /// N texts in, N × T ids out. A text that is too long is cut so that its end token stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if a text cannot be tokenised.
+    ///
+    /// # Source
+    ///
+    /// transformers' `CLIPTokenizer` or open_clip's `SimpleTokenizer` and `HFTokenizer`, by the settings; ids equal.
+    pub fn encode(&self, texts: &[&str]) -> Result<Tokens> {
+        let texts = texts
+            .iter()
+            .map(|text| self.text_ids(text))
+            .collect::<Result<Vec<TextIds>>>()?;
+        Ok(self.pad(&texts))
+    }
+
+    /// The ids of one text, cut but not padded.
+    pub(crate) fn text_ids(&self, text: &str) -> Result<TextIds> {
+        let text = self.settings.cleaning.apply(text);
+        let failed = |source| Error::Tokenizer {
+            path: self.path.clone(),
+            source,
+        };
+        match self.ends {
+            None => {
+                let encoding = self
+                    .inner
+                    .encode_fast(text.as_ref(), true)
+                    .map_err(failed)?;
+                Ok(TextIds {
+                    ids: encoding.get_ids().to_vec(),
+                    is_cut: !encoding.get_overflowing().is_empty(),
+                })
+            }
+            Some(ends) => {
+                let encoding = self.inner.encode(text.as_ref(), false).map_err(failed)?;
+                Ok(between(
+                    ends,
+                    piece_ids(&encoding, &text, ends),
+                    self.settings.context_length,
+                ))
+            }
+        }
+    }
+
+    /// Texts of one batch side by side.
+    pub(crate) fn pad<T: AsRef<TextIds>>(&self, texts: &[T]) -> Tokens {
+        let longest = texts
+            .iter()
+            .map(|text| text.as_ref().ids.len())
+            .max()
+            .unwrap_or(0);
+        let length = match self.settings.padding {
+            Padding::Full => self.settings.context_length,
+            // A tokenizer without start and end tokens gives no ids for an empty text; a graph needs one column.
+            Padding::Longest => longest.max(1),
+        };
+        let mut ids = Array2::from_elem((texts.len(), length), i64::from(self.settings.pad_id));
+        let mut mask = Array2::zeros((texts.len(), length));
+        for (row, text) in texts.iter().map(AsRef::as_ref).enumerate() {
+            for (column, &id) in text.ids.iter().enumerate() {
+                ids[[row, column]] = i64::from(id);
+                mask[[row, column]] = 1;
+            }
+        }
+        if let Some(stripped) = self.settings.stripped_id {
+            ids.mapv_inplace(|id| if id == i64::from(stripped) { 0 } else { id });
+        }
+        Tokens {
+            ids,
+            mask,
+            cut: texts.iter().filter(|text| text.as_ref().is_cut).count(),
+        }
+    }
+}
+
+fn truncation(context_length: usize) -> TruncationParams {
+    TruncationParams {
+        max_length: context_length,
+        direction: TruncationDirection::Right,
+        strategy: TruncationStrategy::LongestFirst,
+        stride: 0,
+    }
+}
+
+/// The pieces that open_clip's tokenizer knows as its start and end tokens.
+const OPEN_CLIP_ENDS: [&str; 2] = ["<start_of_text>", "<end_of_text>"];
+
+/// Makes `inner` cut texts as open_clip's `SimpleTokenizer` does; the ids of its start and end tokens.
+fn split_as_open_clip(inner: &mut tokenizers::Tokenizer) -> Result<[u32; 2], Source> {
+    // Its expression, whose IGNORECASE matters for one letter: ſ is s in another case.
+    const PIECES: &str = r"<start_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+    let ends = inner.encode("", true)?.get_ids().to_vec();
+    let ends =
+        <[u32; 2]>::try_from(ends).map_err(|_| "it adds no start and end token to a text")?;
+    let pieces = Split::new(
+        SplitPattern::Regex(PIECES.to_owned()),
+        SplitDelimiterBehavior::Removed,
+        true,
+    )?;
+    let bytes = ByteLevel::new(false, false, false);
+    inner.with_pre_tokenizer(Some(Sequence::new(vec![pieces.into(), bytes.into()])));
+    // The cleaning has done what the file's normaliser would do.
+    inner.with_normalizer(None::<NormalizerWrapper>);
+    inner.with_truncation(None)?;
+    inner.set_encode_special_tokens(true);
+    Ok(ends)
+}
+
+/// The ids of an encoding, with one id for each piece that names a start or end token.
+fn piece_ids(encoding: &Encoding, text: &str, ends: [u32; 2]) -> Vec<u32> {
+    let ids = encoding.get_ids();
+    if !text.contains("_of_text>") {
+        return ids.to_vec();
+    }
+    let mut all = Vec::with_capacity(ids.len());
+    let mut tokens = 0..ids.len();
+    while let Some(first) = tokens.next() {
+        let word = encoding.get_word_ids()[first];
+        let last = (first..ids.len())
+            .take_while(|&token| encoding.get_word_ids()[token] == word)
+            .last();
+        let last = last.unwrap_or(first);
+        let piece = text.get(encoding.get_offsets()[first].0..encoding.get_offsets()[last].1);
+        match OPEN_CLIP_ENDS.iter().position(|&end| Some(end) == piece) {
+            Some(end) => all.push(ends[end]),
+            None => all.extend(&ids[first..=last]),
+        }
+        tokens = last + 1..ids.len();
+    }
+    all
+}
+
+/// A text's ids between its start and end token, cut so that both stay.
+fn between(ends: [u32; 2], ids: Vec<u32>, context_length: usize) -> TextIds {
+    let room = context_length.saturating_sub(2);
+    let is_cut = ids.len() > room;
+    let ids = [ends[0]]
+        .into_iter()
+        .chain(ids.into_iter().take(room))
+        .chain([ends[1]])
+        .collect();
+    TextIds { ids, is_cut }
+}
+
+impl AsRef<TextIds> for TextIds {
+    fn as_ref(&self) -> &TextIds {
+        self
+    }
+}

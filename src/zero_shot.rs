@@ -1,0 +1,264 @@
+//! Zero-shot classification: labels × templates → a class matrix, once; then each image against it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::bundle::Bundle;
+use crate::cache;
+use crate::embedding::{Embeddings, top_k};
+use crate::encoder::{Calibration, DualEncoder};
+use crate::error::{Error, Result};
+use crate::npy;
+use crate::wheel::hex;
+
+/// Where a template takes its label.
+const PLACE: &str = "{}";
+
+/// Fewer texts than this are encoded faster than the cached matrix is found: its name is a hash of all weights.
+const WORTH_KEEPING: usize = 100;
+
+/// The labels of a classification, each as one unit row.
+///
+/// # Example
+///
+/// ```
+/// use diptych::{DualEncoder, ImageOptions, ZeroShot, open_image};
+///
+/// let encoder = DualEncoder::open("onnx/tiny")?;
+/// let labels = ["cat", "dog", "rocket"].map(String::from);
+/// let classes = ZeroShot::new(&encoder, &labels, &["a photo of a {}.".to_owned()])?;
+/// let photo = open_image("assets/photos/cat.jpg".as_ref(), &ImageOptions::default())?;
+/// let predictions = classes.classify(&encoder.encode_images(&[photo])?, encoder.calibration())?;
+/// assert_eq!(predictions[0][0].label, "cat");
+/// # Ok::<(), diptych::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct ZeroShot {
+    labels: Vec<String>,
+    classes: Embeddings,
+}
+
+/// How well a label fits an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction<'a> {
+    /// The label.
+    pub label: &'a str,
+    /// The cosine of image and label, from −1 to 1.
+    pub score: f32,
+    /// scale × score + bias, where both are known.
+    pub logit: Option<f32>,
+    /// From 0 to 1, where logits are known: over all labels (softmax) or of this label by itself (sigmoid).
+    pub probability: Option<f32>,
+}
+
+impl ZeroShot {
+    /// The class matrix of `labels`: for each label the mean over `templates` of the unit rows of its texts, brought
+    /// to unit length.
+    ///
+    /// # Cost
+    ///
+    /// Encodes labels × templates texts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Empty`], [`Error::BlankLabel`], [`Error::RepeatedLabel`], [`Error::TemplateWithoutPlace`] for lists
+    /// that make no sense; those of [`DualEncoder::encode_texts`].
+    ///
+    /// # Source
+    ///
+    /// open_clip's `build_zero_shot_classifier`.
+    pub fn new(encoder: &DualEncoder, labels: &[String], templates: &[String]) -> Result<Self> {
+        check(labels, templates)?;
+        let fill = |label: &String| -> Vec<String> {
+            templates
+                .iter()
+                .map(|template| template.replace(PLACE, label.trim()))
+                .collect()
+        };
+        let texts: Vec<String> = labels.iter().flat_map(fill).collect();
+        let rows: Vec<Embeddings> = encoder
+            .encode_texts(&texts)?
+            .chunks(templates.len())
+            .collect();
+        let classes = rows
+            .iter()
+            .map(Embeddings::mean)
+            .collect::<Result<Vec<_>>>()?;
+        let labels = labels.iter().map(|label| label.trim().to_owned()).collect();
+        Ok(Self {
+            labels,
+            classes: Embeddings::concat(encoder.width(), &classes)?,
+        })
+    }
+
+    /// The class matrix of an earlier run with the same bundle, labels and templates, from the cache folder.
+    ///
+    /// `None` if there is none, or it cannot be read; the encoder is then needed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ZeroShot::new`] that need no model.
+    pub fn from_cache(
+        bundle: &Bundle,
+        labels: &[String],
+        templates: &[String],
+    ) -> Result<Option<Self>> {
+        check(labels, templates)?;
+        let Some(file) = cache_file(bundle, labels, templates) else {
+            return Ok(None);
+        };
+        let classes = npy::read(&file)
+            .ok()
+            .and_then(|rows| Embeddings::new(rows).ok());
+        let labels: Vec<String> = labels.iter().map(|label| label.trim().to_owned()).collect();
+        Ok(classes
+            .filter(|classes| classes.len() == labels.len())
+            .map(|classes| Self { labels, classes }))
+    }
+
+    /// Keeps the class matrix for [`ZeroShot::from_cache`]. A cache that can't be written is no error: the matrix is
+    /// made again next time.
+    pub fn keep(&self, bundle: &Bundle, templates: &[String]) {
+        let Some(file) = cache_file(bundle, &self.labels, templates) else {
+            return;
+        };
+        let partial = file.with_extension(format!("{}.partial", std::process::id()));
+        let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
+        if folder.is_ok() && npy::write(&partial, &self.classes).is_ok() {
+            let _ = fs::rename(&partial, &file);
+        }
+    }
+
+    /// The labels, in the order given.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The class matrix: a unit row for each label.
+    pub fn classes(&self) -> &Embeddings {
+        &self.classes
+    }
+
+    /// For each image all labels, best first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Width`] if the rows are of another model.
+    pub fn classify(
+        &self,
+        images: &Embeddings,
+        calibration: &Calibration,
+    ) -> Result<Vec<Vec<Prediction<'_>>>> {
+        let scores = images.scores(&self.classes)?;
+        Ok(scores
+            .outer_iter()
+            .map(|scores| self.predictions(&scores.to_vec(), calibration))
+            .collect())
+    }
+
+    fn predictions(&self, scores: &[f32], calibration: &Calibration) -> Vec<Prediction<'_>> {
+        let logits = calibration.logits(scores);
+        let probabilities = logits
+            .as_ref()
+            .map(|logits| calibration.probabilities(logits));
+        let prediction = |(index, score): (usize, f32)| Prediction {
+            label: &self.labels[index],
+            score,
+            logit: logits.as_ref().map(|logits| logits[index]),
+            probability: probabilities
+                .as_ref()
+                .map(|probabilities| probabilities[index]),
+        };
+        top_k(scores, scores.len())
+            .into_iter()
+            .map(prediction)
+            .collect()
+    }
+}
+
+fn check(labels: &[String], templates: &[String]) -> Result<()> {
+    if labels.is_empty() {
+        return Err(Error::Empty { what: "labels" });
+    }
+    if templates.is_empty() {
+        return Err(Error::Empty { what: "templates" });
+    }
+    if let Some(template) = templates.iter().find(|template| !template.contains(PLACE)) {
+        return Err(Error::TemplateWithoutPlace {
+            template: template.clone(),
+        });
+    }
+    let mut seen = std::collections::HashMap::new();
+    for (position, label) in labels
+        .iter()
+        .map(|label| label.trim())
+        .enumerate()
+        .map(|(index, label)| (index + 1, label))
+    {
+        if label.is_empty() {
+            return Err(Error::BlankLabel { position });
+        }
+        if let Some(first) = seen.insert(label, position) {
+            return Err(Error::RepeatedLabel {
+                label: label.to_owned(),
+                first,
+                second: position,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where the class matrix is kept: named by everything that it depends on.
+fn cache_file(bundle: &Bundle, labels: &[String], templates: &[String]) -> Option<PathBuf> {
+    if labels.len() * templates.len() < WORTH_KEEPING {
+        return None;
+    }
+    let mut name = Sha256::new();
+    name.update(bundle.fingerprint().ok()?);
+    for text in labels
+        .iter()
+        .map(|label| label.trim())
+        .chain(["\n"])
+        .chain(templates.iter().map(String::as_str))
+    {
+        name.update(text);
+        name.update([0]);
+    }
+    Some(
+        cache::folder()?
+            .join("classes")
+            .join(format!("{}.npy", hex(&name.finalize()))),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    #[test]
+    fn lists_that_make_no_sense_are_refused() {
+        let plain = texts(&["a photo of a {}."]);
+        let message = |labels: &[&str], templates: &[String]| {
+            check(&texts(labels), templates).unwrap_err().to_string()
+        };
+        assert_eq!(message(&[], &plain), "no labels given");
+        assert_eq!(message(&["cat"], &[]), "no templates given");
+        assert_eq!(message(&["cat", " "], &plain), "label 2 is blank");
+        assert_eq!(
+            message(&["cat", "dog", "cat "], &plain),
+            "label \"cat\" is given twice, as label 1 and label 3"
+        );
+        assert_eq!(
+            message(&["cat"], &texts(&["a cat"])),
+            "template \"a cat\" has no {} where the label goes"
+        );
+        assert!(check(&texts(&["cat", "Cat"]), &plain).is_ok());
+    }
+}

@@ -1,0 +1,75 @@
+//! What the test programs share: where things lie, and one way to compare rows.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use diptych::Embeddings;
+use ndarray::{Array2, ArrayD, IxDyn};
+use serde_json::Value;
+
+/// How far from cosine 1 a row may be where pixels are the reference's.
+pub const EXACT: f32 = 1e-5;
+/// How far from cosine 1 a row may be where decoders differ by a few levels.
+pub const LOSSY: f32 = 1e-3;
+
+/// A path under the repository's root.
+pub fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A path under `tests/golden`.
+pub fn golden(path: &str) -> PathBuf {
+    root("tests/golden").join(path)
+}
+
+/// A list in a JSON file, which must hold something.
+pub fn list(path: &Path) -> Vec<Value> {
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let list: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert!(!list.is_empty(), "{} is empty", path.display());
+    list
+}
+
+/// A `.npy` file.
+pub fn npy<T: npyz::Deserialize>(path: &Path) -> ArrayD<T> {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = npyz::NpyFile::new(&bytes[..]).unwrap();
+    let shape: Vec<usize> = file.shape().iter().map(|&axis| axis as usize).collect();
+    ArrayD::from_shape_vec(IxDyn(&shape), file.into_vec().unwrap()).unwrap()
+}
+
+/// A `.npy` file of two axes.
+pub fn npy2<T: npyz::Deserialize>(path: &Path) -> Array2<T> {
+    npy(path).into_dimensionality().unwrap()
+}
+
+/// Fails if a row is further than `tolerance` from the row beside it.
+pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: width");
+    let cosine: f64 = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| f64::from(*a) * f64::from(*b))
+        .sum();
+    let distance = 1.0 - cosine;
+    assert!(
+        distance.abs() <= f64::from(tolerance),
+        "{what}: cosine {cosine}, expected 1 within {tolerance}"
+    );
+}
+
+/// Fails if any two rows of like position differ.
+pub fn assert_all_close(found: &Embeddings, expected: &Embeddings, tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: rows");
+    for index in 0..found.len() {
+        assert_close(
+            found.row(index),
+            expected.row(index),
+            tolerance,
+            &format!("{what}, row {index}"),
+        );
+    }
+}

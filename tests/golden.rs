@@ -1,0 +1,375 @@
+//! Every bundle layout against its own Python reference: pixels, ids, rows, logits, as `tests/golden` holds them.
+
+mod common;
+
+use common::{EXACT, LOSSY, assert_all_close, assert_close, golden, list, npy, npy2};
+use diptych::{DualEncoder, EncoderOptions, ImageOptions, open_image};
+use image::RgbImage;
+use serde_json::Value;
+
+/// One bundle with what its reference makes of the corpus.
+struct Case {
+    name: &'static str,
+    about: Value,
+    encoder: DualEncoder,
+}
+
+impl Case {
+    fn open(name: &'static str) -> Self {
+        let about = list(&golden("expected/bundles.json"))
+            .into_iter()
+            .find(|about| about["bundle"] == name);
+        let encoder = DualEncoder::open(golden("bundles").join(name)).unwrap();
+        Self {
+            name,
+            about: about.unwrap_or_else(|| panic!("{name} is not in bundles.json")),
+            encoder,
+        }
+    }
+
+    fn expected(&self, file: &str) -> std::path::PathBuf {
+        golden("expected").join(self.name).join(file)
+    }
+
+    fn has(&self, half: &str) -> bool {
+        self.about[half].as_bool().unwrap()
+    }
+
+    /// The tolerance for exact input: 1e-5, or what the exported graph itself is away from its model (f16).
+    fn tolerance(&self) -> f32 {
+        let reach = self.about["min_cosine"]
+            .as_f64()
+            .map_or(0.0, |cosine| (1.0 - cosine) as f32);
+        EXACT.max(1.1 * reach)
+    }
+
+    fn is_refused(&self, file: &str) -> bool {
+        self.about["refused_images"]
+            .as_array()
+            .is_some_and(|refused| refused.iter().any(|name| name == file))
+    }
+}
+
+struct Picture {
+    file: String,
+    is_lossless: bool,
+    image: RgbImage,
+}
+
+fn pictures() -> Vec<Picture> {
+    let open = |about: Value| {
+        let file = about["file"].as_str().unwrap().to_owned();
+        let image = open_image(&golden("images").join(&file), &ImageOptions::default())
+            .unwrap_or_else(|error| panic!("{error}"));
+        Picture {
+            file,
+            is_lossless: about["lossless"].as_bool().unwrap(),
+            image,
+        }
+    };
+    let pictures: Vec<Picture> = list(&golden("images.json")).into_iter().map(open).collect();
+    assert!(
+        pictures.len() >= 20
+            && pictures
+                .iter()
+                .filter(|picture| picture.is_lossless)
+                .count()
+                >= 20
+    );
+    pictures
+}
+
+fn texts() -> Vec<String> {
+    let text = |about: Value| about["text"].as_str().unwrap().to_owned();
+    let texts: Vec<String> = list(&golden("texts.json")).into_iter().map(text).collect();
+    assert!(texts.len() >= 20);
+    texts
+}
+
+/// Pixels after resize and crop: equal for lossless pictures.
+fn pixels(case: &Case) {
+    if !case.has("images") {
+        return;
+    }
+    let expected = npy::<u8>(&case.expected("pixels.npy"));
+    let preprocess = case.encoder.image_tower().unwrap().preprocess();
+    let pictures = pictures();
+    assert_eq!(expected.shape()[0], pictures.len());
+    for (picture, expected) in pictures.iter().zip(expected.outer_iter()) {
+        if case.is_refused(&picture.file) || !picture.is_lossless {
+            continue;
+        }
+        let found = preprocess.pixels(&picture.image);
+        let differing = found
+            .as_raw()
+            .iter()
+            .zip(&expected)
+            .filter(|(a, b)| a != b)
+            .count();
+        assert_eq!(
+            found.as_raw().len(),
+            expected.len(),
+            "{} {}: size",
+            case.name,
+            picture.file
+        );
+        assert_eq!(
+            differing, 0,
+            "{} {}: levels that differ",
+            case.name, picture.file
+        );
+    }
+}
+
+/// Rows of images: within 1e-5 of cosine 1 for lossless pictures, 1e-3 for others, alone and in a batch.
+fn image_rows(case: &Case) {
+    if !case.has("images") {
+        return;
+    }
+    let expected = npy2::<f32>(&case.expected("image_rows.npy"));
+    let pictures = pictures();
+    let images: Vec<RgbImage> = pictures
+        .iter()
+        .map(|picture| picture.image.clone())
+        .collect();
+    let rows = case.encoder.encode_images(&images).unwrap();
+    for (index, picture) in pictures.iter().enumerate() {
+        if case.is_refused(&picture.file) {
+            continue;
+        }
+        let what = format!("{} {}", case.name, picture.file);
+        let tolerance = if picture.is_lossless {
+            case.tolerance()
+        } else {
+            LOSSY
+        };
+        assert_close(
+            rows.row(index),
+            expected.row(index).as_slice().unwrap(),
+            tolerance,
+            &what,
+        );
+        let alone = case.encoder.encode_images(&images[index..=index]).unwrap();
+        assert_close(
+            alone.row(0),
+            rows.row(index),
+            EXACT,
+            &format!("{what} alone"),
+        );
+    }
+}
+
+/// Ids and mask: equal.
+fn ids(case: &Case) {
+    if !case.has("texts") {
+        return;
+    }
+    let expected = npy2::<i64>(&case.expected("ids.npy"));
+    let texts = texts();
+    let given: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let tokens = case
+        .encoder
+        .text_tower()
+        .unwrap()
+        .tokenizer()
+        .encode(&given)
+        .unwrap();
+    assert_eq!(tokens.ids.dim(), expected.dim(), "{}", case.name);
+    for (index, text) in texts.iter().enumerate() {
+        assert_eq!(
+            tokens.ids.row(index),
+            expected.row(index),
+            "{} {text:?}",
+            case.name
+        );
+    }
+    if case.expected("mask.npy").is_file() {
+        assert_eq!(
+            tokens.mask,
+            npy2::<i64>(&case.expected("mask.npy")),
+            "{}: mask",
+            case.name
+        );
+    }
+    assert!(tokens.cut > 0, "the corpus has texts that are too long");
+}
+
+/// Rows of texts: within 1e-5 of cosine 1, alone and in batches of any size.
+fn text_rows(case: &Case) {
+    if !case.has("texts") {
+        return;
+    }
+    let expected = npy2::<f32>(&case.expected("text_rows.npy"));
+    let texts = texts();
+    let rows = case.encoder.encode_texts(&texts).unwrap();
+    for (index, text) in texts.iter().enumerate() {
+        let what = format!("{} {text:?}", case.name);
+        assert_close(
+            rows.row(index),
+            expected.row(index).as_slice().unwrap(),
+            case.tolerance(),
+            &what,
+        );
+        let alone = case.encoder.encode_texts(&[text]).unwrap();
+        assert_close(
+            alone.row(0),
+            rows.row(index),
+            EXACT,
+            &format!("{what} alone"),
+        );
+    }
+}
+
+/// Scale, bias and activation as the files or the graph state them.
+fn head(case: &Case) {
+    let calibration = case.encoder.calibration();
+    assert_eq!(
+        calibration.activation.name(),
+        case.about["activation"],
+        "{}",
+        case.name
+    );
+    match (case.about["scale"].as_f64(), calibration.scale) {
+        (Some(expected), found) => {
+            let found = f64::from(found.unwrap_or_else(|| panic!("{}: no scale", case.name)));
+            assert!(
+                (found / expected - 1.0).abs() < 1e-4,
+                "{}: scale {found}, expected {expected}",
+                case.name
+            );
+            let bias = case.about["bias"].as_f64().unwrap_or(0.0);
+            assert!(
+                (f64::from(calibration.bias.unwrap()) - bias).abs() < 1e-3,
+                "{}: bias",
+                case.name
+            );
+        }
+        (None, found) => assert!(
+            found.is_none() || calibration.origin == diptych::ScaleOrigin::Assumed,
+            "{}: a scale that no file states",
+            case.name
+        ),
+    }
+}
+
+/// Logits, where the scale is known.
+fn logits(case: &Case) {
+    if !case.expected("logits.npy").is_file() {
+        return;
+    }
+    let expected = npy2::<f32>(&case.expected("logits.npy"));
+    let pictures = pictures();
+    let images: Vec<RgbImage> = pictures
+        .iter()
+        .map(|picture| picture.image.clone())
+        .collect();
+    let rows = case.encoder.encode_images(&images).unwrap();
+    let scores = rows
+        .scores(&case.encoder.encode_texts(&texts()).unwrap())
+        .unwrap();
+    let scale = case.encoder.calibration().scale.unwrap();
+    for (index, picture) in pictures
+        .iter()
+        .enumerate()
+        .filter(|(_, picture)| picture.is_lossless)
+    {
+        if case.is_refused(&picture.file) {
+            continue;
+        }
+        let found = case
+            .encoder
+            .calibration()
+            .logits(scores.row(index).as_slice().unwrap())
+            .unwrap();
+        // A row within 1e-5 of cosine 1 lies up to 4.5e-3 beside its reference in angle.
+        let tolerance = scale * (2.0 * case.tolerance()).sqrt();
+        for (found, expected) in found.iter().zip(expected.row(index)) {
+            let what = format!("{} {}", case.name, picture.file);
+            assert!(
+                (found - expected).abs() <= tolerance,
+                "{what}: logit {found}, expected {expected}"
+            );
+        }
+    }
+}
+
+/// Neither the number of threads nor the size of a batch changes a row.
+fn steadiness(case: &Case) {
+    let path = golden("bundles").join(case.name);
+    let open = |threads, batch| {
+        DualEncoder::open_with(
+            &path,
+            &EncoderOptions {
+                threads,
+                batch,
+                ..Default::default()
+            },
+        )
+        .unwrap()
+    };
+    let (one, many) = (open(1, 1), open(4, 7));
+    if case.has("texts") {
+        let texts = texts();
+        let [one, many] = [&one, &many].map(|encoder| encoder.encode_texts(&texts).unwrap());
+        assert_all_close(&one, &many, EXACT, case.name);
+    }
+    if case.has("images") {
+        let images: Vec<RgbImage> = pictures()
+            .into_iter()
+            .map(|picture| picture.image)
+            .collect();
+        let [one, many] = [&one, &many].map(|encoder| encoder.encode_images(&images).unwrap());
+        assert_all_close(&one, &many, EXACT, case.name);
+    }
+}
+
+/// A module of tests for each bundle, and one that sees to it that none is left out.
+macro_rules! bundles {
+    ($($module:ident: $name:literal),* $(,)?) => {
+        $(mod $module {
+            macro_rules! check {
+                ($check:ident) => {
+                    #[test]
+                    fn $check() {
+                        super::$check(&super::Case::open($name));
+                    }
+                };
+            }
+            check!(pixels);
+            check!(image_rows);
+            check!(ids);
+            check!(text_rows);
+            check!(head);
+            check!(logits);
+            check!(steadiness);
+        })*
+
+        #[test]
+        fn every_bundle_is_tested() {
+            let mut tested = vec![$($name),*];
+            let all = list(&golden("expected/bundles.json"));
+            let mut all: Vec<&str> = all.iter().map(|about| about["bundle"].as_str().unwrap()).collect();
+            tested.sort_unstable();
+            all.sort_unstable();
+            assert_eq!(tested, all);
+        }
+    };
+}
+
+bundles! {
+    combined: "combined",
+    combined_root: "combined-root",
+    immich: "immich",
+    immich_canonicalize: "immich-canonicalize",
+    open_clip: "open-clip",
+    open_clip_longest: "open-clip-longest",
+    open_clip_siglip: "open-clip-siglip",
+    open_clip_squash: "open-clip-squash",
+    siglip: "siglip",
+    siglip_bare: "siglip-bare",
+    transformers_clip: "transformers-clip",
+    transformers_clip_external: "transformers-clip-external",
+    transformers_clip_f16: "transformers-clip-f16",
+    transformers_clip_legacy: "transformers-clip-legacy",
+    transformers_clip_padded: "transformers-clip-padded",
+}
