@@ -87,7 +87,7 @@ pub enum Resize {
 /// };
 /// let white = RgbImage::from_pixel(8, 4, Rgb([255; 3]));
 /// assert_eq!(preprocess.output_size(8, 4), (2, 2));
-/// assert_eq!(preprocess.tensor(&white), ndarray::Array3::ones((3, 2, 2)));
+/// assert_eq!(preprocess.tensor(&white), ndarray::Array3::<f32>::ones((3, 2, 2)));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {

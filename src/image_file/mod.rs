@@ -75,8 +75,10 @@ impl Default for ImageOptions {
 /// # Source
 ///
 /// Pillow 13's `Image.open`, `ImageOps.exif_transpose` and `convert("RGB")`. Lossless formats are equal, save that samples
-/// of 16 bits are scaled with rounding where Pillow clips or cuts them. JPEG and lossy WebP differ by a few levels, since
-/// decoders round and smooth colour differently.
+/// of 16 bits are scaled with rounding where Pillow clips or cuts them, and that BMP of 16 bits a pixel and YCbCr in TIFF
+/// may be one level off. JPEG differs by up to two levels, and by up to five in photos with subsampled colour (more on
+/// noise), since decoders round and smooth colour differently. TIFF compressed as Group 3 fax or with Zstandard, and Lab
+/// colours, cannot be read.
 ///
 /// # Example
 ///
