@@ -105,7 +105,7 @@ impl Calibration {
 /// use diptych::{DualEncoder, ImageOptions, open_image};
 ///
 /// let encoder = DualEncoder::open("onnx/tiny")?;
-/// let photo = open_image("assets/photos/cat.jpg".as_ref(), &ImageOptions::default())?;
+/// let photo = open_image("assets/photos/cat.jpg", &ImageOptions::default())?;
 /// let images = encoder.encode_images(&[photo])?;
 /// let texts = encoder.encode_texts(&["a photo of a cat.", "a photo of a rocket."])?;
 /// let scores = images.scores(&texts)?;

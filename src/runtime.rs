@@ -162,8 +162,8 @@ fn load(path: PathBuf, found_in: &'static str) -> Result<Runtime> {
         .map_err(|source| Error::RuntimeStart {
             source: Box::new(source),
         })?;
-    // Its warnings are about graph rewriting; what concerns a user comes back as an error.
-    environment.set_log_level(LogLevel::Error);
+    // Its warnings are about graph rewriting, and its errors come back as errors.
+    environment.set_log_level(LogLevel::Fatal);
     let version = version_in_name(&path).unwrap_or_else(|| ort::info().to_owned());
     Ok(Runtime {
         path,

@@ -29,7 +29,7 @@ const WORTH_KEEPING: usize = 100;
 /// let encoder = DualEncoder::open("onnx/tiny")?;
 /// let labels = ["cat", "dog", "rocket"].map(String::from);
 /// let classes = ZeroShot::new(&encoder, &labels, &["a photo of a {}.".to_owned()])?;
-/// let photo = open_image("assets/photos/cat.jpg".as_ref(), &ImageOptions::default())?;
+/// let photo = open_image("assets/photos/cat.jpg", &ImageOptions::default())?;
 /// let predictions = classes.classify(&encoder.encode_images(&[photo])?, encoder.calibration())?;
 /// assert_eq!(predictions[0][0].label, "cat");
 /// # Ok::<(), diptych::Error>(())
@@ -38,6 +38,7 @@ const WORTH_KEEPING: usize = 100;
 pub struct ZeroShot {
     labels: Vec<String>,
     classes: Embeddings,
+    cut: Vec<String>,
 }
 
 /// How well a label fits an image.
@@ -78,9 +79,12 @@ impl ZeroShot {
                 .collect()
         };
         let texts: Vec<String> = labels.iter().flat_map(fill).collect();
-        let rows: Vec<Embeddings> = encoder
-            .encode_texts(&texts)?
-            .chunks(templates.len())
+        let encoded = encoder.text_tower()?.encode(&texts, encoder.batch())?;
+        let rows: Vec<Embeddings> = encoded.rows.chunks(templates.len()).collect();
+        let cut = encoded
+            .cut
+            .iter()
+            .map(|&index| texts[index].clone())
             .collect();
         let classes = rows
             .iter()
@@ -90,6 +94,7 @@ impl ZeroShot {
         Ok(Self {
             labels,
             classes: Embeddings::concat(encoder.width(), &classes)?,
+            cut,
         })
     }
 
@@ -115,12 +120,19 @@ impl ZeroShot {
         let labels: Vec<String> = labels.iter().map(|label| label.trim().to_owned()).collect();
         Ok(classes
             .filter(|classes| classes.len() == labels.len())
-            .map(|classes| Self { labels, classes }))
+            .map(|classes| Self {
+                labels,
+                classes,
+                cut: Vec::new(),
+            }))
     }
 
-    /// Keeps the class matrix for [`ZeroShot::from_cache`]. A cache that can't be written is no error: the matrix is
-    /// made again next time.
+    /// Keeps the class matrix for [`ZeroShot::from_cache`], unless texts were cut, which must be said again. A cache
+    /// that can't be written is no error: the matrix is made again next time.
     pub fn keep(&self, bundle: &Bundle, templates: &[String]) {
+        if !self.cut.is_empty() {
+            return;
+        }
         let Some(file) = cache_file(bundle, &self.labels, templates) else {
             return;
         };
@@ -134,6 +146,11 @@ impl ZeroShot {
     /// The labels, in the order given.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// The texts that were longer than the model's context and were cut before their end token.
+    pub fn cut(&self) -> &[String] {
+        &self.cut
     }
 
     /// The class matrix: a unit row for each label.

@@ -28,7 +28,10 @@ def open_rgb(path: Path) -> Image.Image:
     image = Image.open(path)
     if image.mode.startswith("I;16"):
         image = Image.fromarray(scaled_to_8_bits(np.asarray(image)))
-    return ImageOps.exif_transpose(image).convert("RGB")
+    image = ImageOps.exif_transpose(image).convert("RGB")
+    # A transparent colour stays in the picture's info, where transformers would find it and blend onto white.
+    image.info.pop("transparency", None)
+    return image
 
 
 class TransformersImages:

@@ -120,6 +120,10 @@ fn open(
     let encoder = DualEncoder::open_with(&model, &common.encoder_options(Towers::All))?;
     encoder.image_tower()?;
     let classes = ZeroShot::new(&encoder, labels, templates)?;
+    if let (Some(first), false) = (classes.cut().first(), common.quiet) {
+        let limit = encoder.text_tower()?.tokenizer().settings().context_length;
+        report::cut(classes.cut().len(), limit, first);
+    }
     classes.keep(&bundle, templates);
     Ok((encoder, classes))
 }

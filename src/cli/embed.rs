@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args};
 use diptych::{DualEncoder, Embeddings, NpyWriter, Towers, pipeline};
-use serde_json::json;
 
 use super::inputs::{self, Images};
-use super::output::Output;
+use super::output::{Name, Output};
 use super::report::Report;
 use super::{Common, ImageArguments, Outcome, report};
 
@@ -156,7 +155,7 @@ fn embed_images(
     let options = common.pipeline_options(&arguments.images);
     pipeline::encode_files(encoder, &images.paths, &options, |encoded| {
         let done = match &encoded.row {
-            Ok(row) => report.around(|| sink.row("path", &encoded.path.to_string_lossy(), row)),
+            Ok(row) => report.around(|| sink.row(Name::Path(&encoded.path.to_string_lossy()), row)),
             Err(error) => {
                 let message = report::about(encoded.path, error);
                 report.fail(&message, Some(error));
@@ -183,18 +182,17 @@ fn embed_texts(
     for texts in texts.chunks(64 * encoder.batch()) {
         let encoded = tower.encode(texts, encoder.batch())?;
         for (text, row) in texts.iter().zip(encoded.rows.split()) {
-            report.around(|| sink.row("text", text, &row))?;
+            report.around(|| sink.row(Name::Text(text), &row))?;
             report.advance();
         }
         cut.extend(encoded.cut.iter().map(|&index| &texts[index]));
     }
     if let (Some(first), false) = (cut.first(), common.quiet) {
-        let start: String = first.chars().take(40).collect();
-        let limit = tower.tokenizer().settings().context_length;
-        report::notice(&format!(
-            "{} texts longer than {limit} tokens were cut, first {start:?}…",
-            cut.len()
-        ));
+        report::cut(
+            cut.len(),
+            tower.tokenizer().settings().context_length,
+            first,
+        );
     }
     Ok(())
 }
@@ -232,9 +230,9 @@ impl Sink {
         })
     }
 
-    fn row(&mut self, key: &str, name: &str, row: &Embeddings) -> Result<()> {
+    fn row(&mut self, name: Name<'_>, row: &Embeddings) -> Result<()> {
         match self {
-            Sink::Lines(output) => Ok(output.embedding(key, name, row.row(0))?),
+            Sink::Lines(output) => Ok(output.embedding(name, row.row(0))?),
             Sink::Files {
                 rows,
                 names,
@@ -242,7 +240,7 @@ impl Sink {
                 unflushed,
             } => {
                 rows.write(row)?;
-                writeln!(names, "{}", json!({key: name}))
+                writeln!(names, "{}", serde_json::to_string(&name)?)
                     .with_context(|| format!("{}: cannot be written", path.display()))?;
                 *unflushed += 1;
                 if *unflushed == 256 {

@@ -147,8 +147,15 @@ fn head_facts(encoder: &DualEncoder) -> Vec<(&'static str, Value)> {
     vec![
         ("width", json!(encoder.width())),
         ("activation", json!(calibration.activation.name())),
-        ("scale", json!(calibration.scale)),
+        ("scale", number(calibration.scale)),
         ("scale origin", json!(origin)),
-        ("bias", json!(calibration.bias)),
+        ("bias", number(calibration.bias)),
     ]
+}
+
+/// An f32 with the digits that it has; through f64 it would get more.
+fn number(value: Option<f32>) -> Value {
+    value
+        .and_then(|value| serde_json::from_str(&value.to_string()).ok())
+        .unwrap_or(Value::Null)
 }

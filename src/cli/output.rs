@@ -1,11 +1,12 @@
 //! Results on standard output: the only file that prints them, and the contract of their JSON shapes.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::Path;
 
 use diptych::Prediction;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Whether an error says that the reader of standard output is gone.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -39,8 +40,11 @@ impl Output {
         predictions: &[Prediction<'_>],
     ) -> io::Result<()> {
         if self.is_json {
-            let predictions: Vec<Value> = predictions.iter().map(prediction_json).collect();
-            return self.line(&json!({"path": path.to_string_lossy(), "predictions": predictions}));
+            let predictions = predictions.iter().map(PredictionLine::from).collect();
+            return self.line(&PredictionsLine {
+                path: path.to_string_lossy(),
+                predictions,
+            });
         }
         writeln!(self.stdout, "{}", path.display())?;
         for prediction in predictions {
@@ -56,9 +60,12 @@ impl Output {
         self.stdout.flush()
     }
 
-    /// A row with what it is of: `key` is "path" or "text".
-    pub(super) fn embedding(&mut self, key: &str, name: &str, row: &[f32]) -> io::Result<()> {
-        self.line(&json!({key: name, "embedding": row}))
+    /// A row with what it is of.
+    pub(super) fn embedding(&mut self, name: Name<'_>, row: &[f32]) -> io::Result<()> {
+        self.line(&EmbeddingLine {
+            name,
+            embedding: row,
+        })
     }
 
     /// In place of a result: why there is none. On standard error the same is said to people.
@@ -66,7 +73,10 @@ impl Output {
         if !self.is_json {
             return Ok(());
         }
-        self.line(&json!({"path": path.to_string_lossy(), "error": error}))
+        self.line(&FailureLine {
+            path: path.to_string_lossy(),
+            error,
+        })
     }
 
     /// What is known of a model: names and values, one a line.
@@ -102,13 +112,58 @@ impl Output {
     }
 }
 
-fn prediction_json(prediction: &Prediction<'_>) -> Value {
-    json!({
-        "label": prediction.label,
-        "score": prediction.score,
-        "logit": prediction.logit,
-        "probability": prediction.probability,
-    })
+/// What a row is of.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Name<'a> {
+    Path(&'a str),
+    Text(&'a str),
+}
+
+// The lines of JSON. Numbers are f32 all the way, so that they are printed with the digits that they have.
+
+#[derive(Serialize)]
+struct PredictionsLine<'a> {
+    path: Cow<'a, str>,
+    predictions: Vec<PredictionLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct PredictionLine<'a> {
+    label: &'a str,
+    score: f32,
+    logit: Option<f32>,
+    probability: Option<f32>,
+}
+
+impl<'a> From<&Prediction<'a>> for PredictionLine<'a> {
+    fn from(prediction: &Prediction<'a>) -> Self {
+        let Prediction {
+            label,
+            score,
+            logit,
+            probability,
+        } = *prediction;
+        Self {
+            label,
+            score,
+            logit,
+            probability,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EmbeddingLine<'a> {
+    #[serde(flatten)]
+    name: Name<'a>,
+    embedding: &'a [f32],
+}
+
+#[derive(Serialize)]
+struct FailureLine<'a> {
+    path: Cow<'a, str>,
+    error: &'a str,
 }
 
 fn plain(value: &Value) -> String {

@@ -18,6 +18,19 @@ pub(super) fn notice(line: &str) {
     eprintln!("diptych: {line}");
 }
 
+/// That texts were longer than the model's context.
+pub(super) fn cut(count: usize, limit: usize, first: &str) {
+    let (texts, were) = if count == 1 {
+        ("text", "was")
+    } else {
+        ("texts", "were")
+    };
+    let start: String = first.chars().take(40).collect();
+    notice(&format!(
+        "{count} {texts} longer than {limit} tokens {were} cut before the end token: {start:?}…"
+    ));
+}
+
 /// Why the program could not run, and what to do.
 pub(super) fn fatal(error: &anyhow::Error) {
     eprintln!("diptych: {}", chain(error));

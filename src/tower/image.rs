@@ -103,6 +103,9 @@ impl ImageTower {
             count * self.values(),
             "prepared values are whole images"
         );
+        if count == 0 {
+            return Ok(Embeddings::empty(self.row_width));
+        }
         match self.fixed_batch {
             Some(batch) if batch != count => self.encode_in_batches(&prepared, batch),
             _ => self.run(prepared, count),

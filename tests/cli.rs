@@ -1,0 +1,559 @@
+//! The program as a user meets it: output, exit codes, messages.
+
+mod common;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use common::{assert_close, golden, npy2, root};
+use serde_json::Value;
+
+/// A small model of both towers, whose scale a file states: 40.
+const MODEL: &str = "transformers-clip";
+
+fn diptych() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
+    command.env_remove("DIPTYCH_MODEL");
+    command
+}
+
+/// The program with the small model of that name.
+fn with_model(name: &str, arguments: &[&str]) -> Command {
+    let mut command = diptych();
+    command
+        .args(arguments)
+        .arg("--model")
+        .arg(golden("bundles").join(name));
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    stdout(output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn image(name: &str) -> String {
+    golden("images").join(name).to_str().unwrap().to_owned()
+}
+
+fn row(line: &Value) -> Vec<f32> {
+    line["embedding"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|value| value.as_f64().unwrap() as f32)
+        .collect()
+}
+
+#[test]
+fn classify_gives_score_logit_and_probability() {
+    let output = run(&mut with_model(
+        MODEL,
+        &[
+            "classify",
+            "--json",
+            "--labels",
+            "cat, dog,car",
+            &image("lossless.webp"),
+        ],
+    ));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let line = &lines(&output)[0];
+    assert_eq!(
+        line.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["path", "predictions"]
+    );
+    assert_eq!(line["path"], image("lossless.webp"));
+
+    let predictions = line["predictions"].as_array().unwrap();
+    let mut labels: Vec<_> = predictions
+        .iter()
+        .map(|one| one["label"].as_str().unwrap())
+        .collect();
+    labels.sort_unstable();
+    assert_eq!(labels, ["car", "cat", "dog"]);
+    let figures = |key: &str| {
+        predictions
+            .iter()
+            .map(|one| one[key].as_f64().unwrap())
+            .collect::<Vec<f64>>()
+    };
+    let (scores, logits, probabilities) =
+        (figures("score"), figures("logit"), figures("probability"));
+    assert!(scores.is_sorted_by(|a, b| a >= b));
+    assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+    for (score, logit) in scores.iter().zip(&logits) {
+        assert!((40.0 * score - logit).abs() < 1e-4, "{score} {logit}");
+    }
+    let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+    assert!((logits[0].exp() / sum - probabilities[0]).abs() < 1e-5);
+}
+
+#[test]
+fn a_failure_stands_in_its_place_and_in_the_exit_code() {
+    let paths = [
+        image("gray.png"),
+        "no-such-photo.jpg".to_owned(),
+        image("plain.qoi"),
+    ];
+    let output =
+        run(with_model(MODEL, &["classify", "--json", "--labels", "cat,dog"]).args(&paths));
+    assert_eq!(output.status.code(), Some(1));
+    let lines = lines(&output);
+    let found: Vec<&str> = lines
+        .iter()
+        .map(|line| line["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(found, paths);
+    assert_eq!(
+        lines[1].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["error", "path"]
+    );
+    assert!(
+        lines[1]["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("no-such-photo.jpg: cannot be read")
+    );
+    assert!(lines[0]["predictions"].is_array() && lines[2]["predictions"].is_array());
+    assert!(
+        stderr(&output).contains("diptych: 1 of 3 images failed"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn folders_are_walked_in_order_without_hidden_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["b.png", "a.png", ".hidden.png", "sub/c.png"] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::copy(golden("images/gray.png"), path).unwrap();
+    }
+    std::fs::write(folder.path().join(".gitignore"), "a.png\n").unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "no image").unwrap();
+    let output =
+        run(with_model(MODEL, &["classify", "--json", "--labels", "cat,dog"]).arg(folder.path()));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let found: Vec<String> = lines(&output)
+        .iter()
+        .map(|line| line["path"].as_str().unwrap().to_owned())
+        .collect();
+    let expected = ["a.png", "b.png", "sub/c.png"]
+        .map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_folder_without_images_is_said_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(with_model(MODEL, &["classify", "--labels", "cat,dog"]).arg(folder.path()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("folder without images: expected files ending in jpg"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn one_image_comes_from_standard_input() {
+    let mut child = with_model(MODEL, &["embed", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(&std::fs::read(image("gray.png")).unwrap())
+        .unwrap();
+    let piped = child.wait_with_output().unwrap();
+    let named = run(&mut with_model(MODEL, &["embed", &image("gray.png")]));
+    assert_eq!(lines(&piped)[0]["path"], "-");
+    assert_eq!(row(&lines(&piped)[0]), row(&lines(&named)[0]));
+}
+
+#[test]
+fn a_threshold_makes_none_of_these_an_answer() {
+    let arguments = [
+        "classify",
+        "--labels",
+        "cat,dog,car,tree",
+        "--threshold",
+        "1",
+        &image("gray.png"),
+    ];
+    let output = run(&mut with_model(MODEL, &arguments));
+    assert!(
+        stdout(&output).contains("none of these"),
+        "{}",
+        stdout(&output)
+    );
+    let json = lines(&run(with_model(MODEL, &arguments).arg("--json")));
+    assert_eq!(json[0]["predictions"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_sigmoid_family_has_probabilities_only_with_scale_and_bias() {
+    let arguments = [
+        "classify",
+        "--json",
+        "--labels",
+        "cat,dog",
+        &image("gray.png"),
+    ];
+    let stated = &lines(&run(&mut with_model("siglip", &arguments)))[0]["predictions"];
+    for prediction in stated.as_array().unwrap() {
+        let logit = 12.0 * prediction["score"].as_f64().unwrap() - 4.0;
+        assert!((prediction["logit"].as_f64().unwrap() - logit).abs() < 1e-4);
+        let probability = 1.0 / (1.0 + (-logit).exp());
+        assert!((prediction["probability"].as_f64().unwrap() - probability).abs() < 1e-5);
+    }
+    let bare = &lines(&run(&mut with_model("siglip-bare", &arguments)))[0]["predictions"];
+    assert!(
+        bare.as_array()
+            .unwrap()
+            .iter()
+            .all(|one| one["logit"].is_null() && one["probability"].is_null())
+    );
+
+    let output = run(with_model("siglip-bare", &arguments).args(["--threshold", "0.5"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("--threshold needs probabilities"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn rows_come_in_the_order_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("texts.txt");
+    std::fs::write(&file, "two\n\nthree\n").unwrap();
+    let (first, last) = (image("gray.png"), image("plain.qoi"));
+    let output = run(&mut with_model(
+        MODEL,
+        &[
+            "embed",
+            "--text",
+            "one",
+            &first,
+            "--texts",
+            file.to_str().unwrap(),
+            &last,
+            "--text",
+            "",
+        ],
+    ));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let name = |line: &Value| {
+        line["text"]
+            .as_str()
+            .or(line["path"].as_str())
+            .unwrap()
+            .to_owned()
+    };
+    let names: Vec<String> = lines(&output).iter().map(name).collect();
+    assert_eq!(names, ["one", &first, "two", "", "three", &last, ""]);
+    assert!(
+        lines(&output)
+            .iter()
+            .all(|line| (row(line).iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5)
+    );
+}
+
+#[test]
+fn npy_and_json_hold_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.npy");
+    let inputs = [
+        image("gray.png"),
+        "missing.png".to_owned(),
+        image("plain.qoi"),
+    ];
+    let written = run(with_model(MODEL, &["embed", "--text", "a cat", "-o"])
+        .arg(&rows)
+        .args(&inputs));
+    assert_eq!(written.status.code(), Some(1));
+    assert_eq!(stdout(&written), "");
+    let printed = run(with_model(MODEL, &["embed", "--text", "a cat"]).args(&inputs));
+
+    let rows = npy2::<f32>(&rows);
+    let names = std::fs::read_to_string(folder.path().join("rows.jsonl")).unwrap();
+    let names: Vec<Value> = names
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let good: Vec<Value> = lines(&printed)
+        .into_iter()
+        .filter(|line| line["embedding"].is_array())
+        .collect();
+    assert_eq!((rows.nrows(), names.len(), good.len()), (3, 3, 3));
+    for (index, line) in good.iter().enumerate() {
+        assert_eq!(rows.row(index).to_vec(), row(line));
+        assert_eq!(
+            (&names[index]["path"], &names[index]["text"]),
+            (&line["path"], &line["text"])
+        );
+    }
+}
+
+#[test]
+fn a_text_too_long_is_cut_and_said() {
+    let long = "word ".repeat(200);
+    let output = run(&mut with_model(
+        MODEL,
+        &["embed", "--text", &long, "--text", "short"],
+    ));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(lines(&output).len(), 2);
+    assert!(
+        stderr(&output).contains("1 text longer than 77 tokens was cut"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_bundle_of_one_tower_says_so() {
+    let images = "transformers-clip-f16";
+    let output = run(&mut with_model(images, &["embed", &image("gray.png")]));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for arguments in [
+        &["embed", "--text", "a cat"][..],
+        &["classify", "--labels", "cat", &image("gray.png")],
+    ] {
+        let output = run(&mut with_model(images, arguments));
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).contains("bundle has no text tower"),
+            "{}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains("hint: this bundle encodes images only"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn lists_that_make_no_sense_end_with_2_and_a_message() {
+    let photo = image("gray.png");
+    let cases: [(&[&str], &str); 7] = [
+        (&["--labels", "cat,,dog"], "label 2 is blank"),
+        (
+            &["--labels", "cat,dog, cat"],
+            "label \"cat\" is given twice, as label 1 and label 3",
+        ),
+        (
+            &["--labels", "cat", "--template", "a photo"],
+            "template \"a photo\" has no {} where the label goes",
+        ),
+        (
+            &["--labels", "cat", "--prompts", "none-such"],
+            "expected one of plain, openai-7, openai-80 or a file",
+        ),
+        (
+            &["--labels-file", "none-such.txt"],
+            "none-such.txt: cannot be read",
+        ),
+        (
+            &["--labels", "cat", "--threshold", "2"],
+            "expected a number from 0 to 1",
+        ),
+        (
+            &["--labels", "cat", "--background", "reddish"],
+            "expected white, black, grey or #rrggbb",
+        ),
+    ];
+    for (arguments, message) in cases {
+        let output = run(with_model(MODEL, &["classify", &photo]).args(arguments));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            stderr(&output).contains(message),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn prompts_and_templates_change_the_answer_and_are_said() {
+    let photo = image("gray.png");
+    let mut scores = Vec::new();
+    for (arguments, said) in [
+        (&["--prompts", "plain"][..], "template \"a photo of a {}.\""),
+        (&["--prompts", "openai-7"], "7 templates"),
+        (&["--template", "{}", "--template", "a {}"], "2 templates"),
+    ] {
+        let arguments = [&["classify", "--labels", "cat,dog", &photo], arguments].concat();
+        let output = run(&mut with_model(MODEL, &arguments));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        let json = run(with_model(MODEL, &arguments).arg("--json"));
+        scores.push(lines(&json)[0]["predictions"][0]["score"].to_string());
+    }
+    assert!(
+        scores[0] != scores[1] && scores[1] != scores[2],
+        "{scores:?}"
+    );
+}
+
+#[test]
+fn quiet_leaves_standard_error_to_errors() {
+    let output = run(&mut with_model(
+        MODEL,
+        &[
+            "classify",
+            "--quiet",
+            "--labels",
+            "cat,dog",
+            &image("gray.png"),
+        ],
+    ));
+    assert_eq!(stderr(&output), "");
+    assert!(stdout(&output).contains('%'));
+}
+
+#[test]
+fn info_states_what_files_and_graphs_say() {
+    let output = run(&mut with_model(
+        "transformers-clip-legacy",
+        &["info", "--json"],
+    ));
+    let info = &lines(&output)[0];
+    for (key, value) in [
+        ("layout", "transformers, a graph for each tower"),
+        ("image_size", "32 x 32"),
+        ("resize", "shortest edge to 40"),
+        ("filter", "bicubic"),
+        ("crop", "centre 32 x 32"),
+        ("activation", "softmax"),
+        ("image_precision", "float32"),
+        ("scale_origin", "assumed: no file states it"),
+    ] {
+        assert_eq!(info[key], value, "{key}");
+    }
+    assert_eq!(info["scale"], 100.0);
+    assert_eq!(info["context_length"], 16);
+    assert_eq!(info["fingerprint"].as_str().unwrap().len(), 64);
+    assert!(Path::new(info["onnx_runtime_file"].as_str().unwrap()).is_file());
+    for key in [
+        "files",
+        "mean",
+        "std",
+        "padding",
+        "width",
+        "bias",
+        "onnx_runtime",
+    ] {
+        assert!(info.get(key).is_some(), "{key}");
+    }
+    let people = stdout(&run(&mut with_model("transformers-clip-legacy", &["info"])));
+    assert!(people.contains("assumed: no file states it"), "{people}");
+}
+
+#[test]
+fn threads_and_batch_change_no_row() {
+    let arguments = [
+        "embed",
+        &image("lossless.webp"),
+        &image("gray.png"),
+        "--text",
+        "a cat",
+        "--text",
+        "two dogs play",
+    ];
+    let usual = lines(&run(&mut with_model(MODEL, &arguments)));
+    let other = lines(&run(with_model(MODEL, &arguments).args([
+        "--threads",
+        "1",
+        "--batch",
+        "1",
+    ])));
+    assert_eq!(usual.len(), 4);
+    for (usual, other) in usual.iter().zip(&other) {
+        assert_close(&row(usual), &row(other), common::EXACT, "threads and batch");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let mut child = with_model(MODEL, &["embed", "--quiet"])
+        .arg("--texts")
+        .arg(golden("texts.json"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), stderr(&output).as_str()),
+        (Some(0), "")
+    );
+}
+
+#[test]
+fn completions_man_page_and_version_are_there() {
+    for (arguments, expected) in [
+        (&["completions", "bash"][..], "_diptych"),
+        (&["completions", "zsh"], "#compdef diptych"),
+        (&["man"], ".TH diptych"),
+        (
+            &["--version"],
+            concat!("diptych ", env!("CARGO_PKG_VERSION")),
+        ),
+        (&["classify", "--help"], "none of these"),
+    ] {
+        let output = run(diptych().args(arguments));
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(stdout(&output).contains(expected), "{arguments:?}");
+    }
+    assert_eq!(run(diptych().arg("unknown")).status.code(), Some(2));
+}
+
+/// Each photo of `assets/photos` with the bundled model and the everyday labels, by name.
+#[test]
+fn the_bundled_model_names_the_photos() {
+    let output = run(diptych()
+        .args(["classify", "--json"])
+        .arg(root("assets/photos")));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let lines = lines(&output);
+    assert!(lines.len() >= 10);
+    for (photo, label) in [
+        ("cat.jpg", "cat"),
+        ("dog.jpg", "dog"),
+        ("mountains.jpg", "mountains"),
+        ("panda.jpg", "panda"),
+    ] {
+        let line = lines
+            .iter()
+            .find(|line| line["path"].as_str().unwrap().ends_with(photo))
+            .unwrap();
+        assert_eq!(line["predictions"][0]["label"], label, "{photo}");
+        assert_eq!(line["predictions"].as_array().unwrap().len(), 5);
+    }
+}
