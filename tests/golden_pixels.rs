@@ -11,10 +11,6 @@ use serde_json::Value;
 /// The most by which decoders of the same lossy file differ after shrinking, in levels.
 const LOSSY_LEVELS: u8 = 12;
 
-/// Pictures with one transparent colour, which Pillow's `convert("RGB")` keeps in mind: so transformers 5.24, handed the
-/// converted picture, still blends that colour onto white.
-const COLOR_KEYS: [&str; 2] = ["transparent.gif", "rgb-color-key.png"];
-
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
@@ -155,12 +151,7 @@ fn pixels_equal_the_references() {
                 continue;
             }
             let file = text(picture, "file");
-            let mut options = ImageOptions::default();
-            if preprocess.reference == Reference::Transformers && COLOR_KEYS.contains(&file) {
-                options.background = Some([255; 3]);
-            }
-            let path = golden().join("images").join(file);
-            let image = open_image(&path, &options).unwrap_or_else(|error| panic!("{error}"));
+            let image = open(&golden().join("images").join(file));
             let found = preprocess.pixels(&image);
             assert_eq!(found.len(), expected.len(), "{name}: {file}");
             let pairs = found.iter().zip(expected);
