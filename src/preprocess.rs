@@ -87,7 +87,7 @@ pub enum Resize {
 /// };
 /// let white = RgbImage::from_pixel(8, 4, Rgb([255; 3]));
 /// assert_eq!(preprocess.output_size(8, 4), (2, 2));
-/// assert_eq!(preprocess.tensor(&white), ndarray::Array3::ones((3, 2, 2)));
+/// assert_eq!(preprocess.tensor(&white), ndarray::Array3::<f32>::ones((3, 2, 2)));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {
@@ -391,7 +391,7 @@ mod tests {
         for reference in REFERENCES {
             let mut preprocess = settings(reference, None, None);
             let level = f32::from(200_u8) / 255.0;
-            let (mean, std) = (0.457_827_5_f32, 0.261_302_58_f32);
+            let (mean, std) = (0.457_827_5_f32, 0.261_302_6_f32);
             let value = preprocess.table(1)[200];
             let expected = match reference {
                 Reference::Immich => level * (1.0 / std) - mean / std,

@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
@@ -24,23 +25,15 @@ pub(super) fn decode(
         .set_max_width(usize::MAX)
         .set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings);
+    let fault = |error: DecodeErrors| Fault::decode(error.to_string());
     decoder.decode_headers().map_err(fault)?;
-    let orientation = if options.exif {
-        Orientation::read(
-            decoder.exif().map(Vec::as_slice),
-            decoder.xmp().map(Vec::as_slice),
-        )
-    } else {
-        Orientation::UPRIGHT
-    };
-    let unknown = || Fault::decode("the header states no size");
-    let (width, height) = decoder.dimensions().ok_or_else(unknown)?;
-    // JPEG states sides in 16 bits.
-    let (width, height) = (width as u32, height as u32);
+    let header = decoder.info();
+    let header = header.ok_or_else(|| Fault::decode("the file has no header"))?;
+    let (width, height) = (header.width.into(), header.height.into());
+    let orientation = orientation(&decoder, options);
     let is_gray = decoder.input_colorspace() == Some(ColorSpace::Luma);
-    let samples = decoder.info().map_or(3, |info| u64::from(info.components));
     let beside = match (is_progressive, orientation.is_sideways() || is_gray) {
-        (true, _) => samples * COEFFICIENT_BYTES,
+        (true, _) => u64::from(header.components) * COEFFICIENT_BYTES,
         (false, true) => 3,
         (false, false) => 0,
     };
@@ -57,12 +50,17 @@ pub(super) fn decode(
         canvas.add(&pixels, 1);
         pixels = canvas.into_bytes();
     }
-    let image = RgbImage::from_vec(width, height, pixels).ok_or_else(unknown)?;
+    let image = RgbImage::from_vec(width, height, pixels);
+    let image = image.ok_or_else(|| Fault::decode("pixels are missing"))?;
     Ok((image, orientation))
 }
 
-fn fault(error: zune_jpeg::errors::DecodeErrors) -> Fault {
-    Fault::decode(error.to_string())
+fn orientation(decoder: &JpegDecoder<ZCursor<&[u8]>>, options: &ImageOptions) -> Orientation {
+    if !options.exif {
+        return Orientation::UPRIGHT;
+    }
+    let exif = decoder.exif().map(Vec::as_slice);
+    Orientation::read(exif, decoder.xmp().map(Vec::as_slice))
 }
 
 /// Whether the file is progressive.

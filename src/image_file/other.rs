@@ -13,6 +13,9 @@ pub(super) fn decode(
     format: ImageFormat,
     options: &ImageOptions,
 ) -> Result<(RgbImage, Orientation), Fault> {
+    if format == ImageFormat::WebP && !is_whole_riff(bytes) {
+        return Err(Fault::decode("the file is cut off"));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(options.max_bytes());
@@ -41,6 +44,12 @@ pub(super) fn decode(
     options.check(width, height, own + copy + inner, bytes.len())?;
     let image = DynamicImage::from_decoder(decoder).map_err(Fault::decode)?;
     Ok((to_rgb(image, options.background), orientation))
+}
+
+/// Whether a RIFF file is as long as it states. Of an animation the decoder would not miss the later frames; Pillow does.
+fn is_whole_riff(bytes: &[u8]) -> bool {
+    let stated = bytes.get(4..8).and_then(|length| length.first_chunk());
+    stated.is_some_and(|&length| u64::from(u32::from_le_bytes(length)) + 8 <= bytes.len() as u64)
 }
 
 fn to_rgb(image: DynamicImage, background: Option<[u8; 3]>) -> RgbImage {

@@ -23,51 +23,41 @@ const BLACK_IS_ZERO: u16 = 1;
 /// What it says of indices into a palette.
 const PALETTE: u16 = 3;
 
+/// What tag `PlanarConfiguration` says of one plane after the other.
+const PLANES: u16 = 2;
+
 pub(super) fn decode(
     bytes: &[u8],
     options: &ImageOptions,
 ) -> Result<(RgbImage, Orientation), Fault> {
     // The decoder knows no palettes: it is told that the indices are grey.
-    let indices = as_gray(bytes);
+    let indices = as_gray(bytes, options);
     let is_palette = indices.is_some();
+    let file = bytes.len() * if is_palette { 2 } else { 1 };
     let bytes = indices.as_deref().unwrap_or(bytes);
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(fault)?;
     let (width, height) = decoder.dimensions().map_err(fault)?;
+    // Pillow applies TIFF's own orientation on loading, whether asked to or not.
+    let orientation = tag(&mut decoder, Tag::Orientation)?;
+    let orientation = Orientation::new(orientation.first().copied().unwrap_or(1));
     let kind = decoder.colortype().map_err(fault)?;
-    // 8-bit RGB needs no second copy.
-    let is_rgb = kind == ColorType::RGB(8);
+    let is_copied = kind != ColorType::RGB(8)
+        || orientation.is_sideways()
+        || tag(&mut decoder, Tag::PlanarConfiguration)?.first() == Some(&PLANES);
     let own = u64::from(kind.bit_depth()) * u64::from(kind.num_samples()) / 8;
-    let copy = if is_rgb { 0 } else { 3 };
-    options.check(width, height, own.max(1) + copy, bytes.len())?;
-    let most = usize::try_from(options.max_bytes()).unwrap_or(usize::MAX);
-    let mut limits = Limits::default();
-    limits.decoding_buffer_size = most;
-    limits.intermediate_buffer_size = most;
-    limits.ifd_value_size = most;
-    let mut decoder = decoder.with_limits(limits);
+    let per_pixel = own.max(1) + if is_copied { 3 } else { 0 };
+    options.check(width, height, per_pixel, file)?;
 
-    let mut samples = DecodingResult::U8(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut samples).map_err(fault)?;
-    let channels = usize::from(kind.num_samples());
-    let row = width as usize * if layout.planes > 1 { 1 } else { channels };
-    let mut levels = to_levels(samples, kind, row, is_palette)?;
-    if layout.planes > 1 {
-        levels = interleave(&levels, layout.planes);
-    }
-    let state = |error| Fault::Decode(Box::new(error) as _);
-    let tag = |decoder: &mut Decoder<_>, tag| {
-        decoder
-            .find_tag_unsigned_vec::<u16>(tag)
-            .map(Option::unwrap_or_default)
-            .map_err(state)
-    };
-    let extra = tag(&mut decoder, Tag::ExtraSamples)?;
-    let colors = tag(&mut decoder, Tag::ColorMap)?;
-    if !is_rgb {
+    let mut decoder = decoder.with_limits(limits(options));
+    let levels = levels(&mut decoder, kind, width as usize, is_palette)?;
+    let pixels = if kind == ColorType::RGB(8) {
+        levels
+    } else {
         let mut canvas = Canvas::new(width as usize * height as usize, options.background);
         if is_palette {
-            add_indices(&mut canvas, &levels, &colors);
+            add_indices(&mut canvas, &levels, &tag(&mut decoder, Tag::ColorMap)?);
         } else {
+            let extra = tag(&mut decoder, Tag::ExtraSamples)?;
             add(
                 &mut canvas,
                 kind,
@@ -75,21 +65,49 @@ pub(super) fn decode(
                 extra.first() == Some(&PREMULTIPLIED),
             )?;
         }
-        levels = canvas.into_bytes();
-    }
-    let orientation = tag(&mut decoder, Tag::Orientation)?;
-    let image = RgbImage::from_vec(width, height, levels)
-        .ok_or_else(|| Fault::decode("pixels are missing"))?;
-    // Pillow applies TIFF's own orientation on loading, whether asked to or not.
-    let orientation = Orientation::new(orientation.first().copied().unwrap_or(1));
-    if orientation.is_sideways() {
-        options.check(width, height, 6, bytes.len())?;
-    }
+        canvas.into_bytes()
+    };
+    let image = RgbImage::from_vec(width, height, pixels);
+    let image = image.ok_or_else(|| Fault::decode("pixels are missing"))?;
     Ok((image, orientation))
 }
 
+type File<'a> = Decoder<Cursor<&'a [u8]>>;
+
 fn fault(error: TiffError) -> Fault {
     Fault::decode(error)
+}
+
+/// The values of a tag, none if it is not there.
+fn tag(decoder: &mut File<'_>, tag: Tag) -> Result<Vec<u16>, Fault> {
+    let values = decoder.find_tag_unsigned_vec(tag).map_err(fault)?;
+    Ok(values.unwrap_or_default())
+}
+
+fn limits(options: &ImageOptions) -> Limits {
+    let most = usize::try_from(options.max_bytes()).unwrap_or(usize::MAX);
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = most;
+    limits.intermediate_buffer_size = most;
+    limits.ifd_value_size = most;
+    limits
+}
+
+/// All samples, pixel after pixel; see [`to_levels`].
+fn levels(
+    decoder: &mut File<'_>,
+    kind: ColorType,
+    width: usize,
+    is_palette: bool,
+) -> Result<Vec<u8>, Fault> {
+    let mut samples = DecodingResult::U8(Vec::new());
+    let layout = decoder.read_image_to_buffer(&mut samples).map_err(fault)?;
+    if layout.planes > 1 {
+        let levels = to_levels(samples, kind, width, is_palette)?;
+        return Ok(interleave(&levels, layout.planes));
+    }
+    let row = width * usize::from(kind.num_samples());
+    to_levels(samples, kind, row, is_palette)
 }
 
 /// Every sample as a level or, for palettes, an index; rows of `row` samples.
@@ -188,8 +206,11 @@ fn add(
     Ok(())
 }
 
-/// The file with palette indices declared as grey, if it holds such.
-fn as_gray(bytes: &[u8]) -> Option<Vec<u8>> {
+/// The file with palette indices declared as grey, if it holds such and memory for a copy is allowed.
+fn as_gray(bytes: &[u8], options: &ImageOptions) -> Option<Vec<u8>> {
+    if bytes.len() as u64 > options.max_bytes() / 2 {
+        return None;
+    }
     let entry = Entry::find(bytes, PHOTOMETRIC).filter(|entry| entry.value == PALETTE)?;
     let mut bytes = bytes.to_vec();
     let is_little = bytes.starts_with(b"II");
