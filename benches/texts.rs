@@ -88,7 +88,7 @@ fn main() {
             &mut || {
                 queries
                     .iter()
-                    .for_each(|query| drop(encoder.encode_texts(&[query]).unwrap()))
+                    .for_each(|query| drop(encoder.encode_texts(&[query]).unwrap()));
             },
             &mut || tokens.iter().for_each(|tokens| drop(run_alone(tokens))),
             &mut || drop(encoder.encode_texts(&queries).unwrap()),

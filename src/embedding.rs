@@ -49,15 +49,16 @@ impl Embeddings {
                 .map(|&value| f64::from(value) * f64::from(value))
                 .sum();
             // f64 holds the square of every finite f32, so a sum that is not finite had an input that was not.
-            let problem = match squared {
-                sum if !sum.is_finite() => "holds a value that is not finite",
-                sum if sum == 0.0 => "is all zeros",
-                _ => "",
-            };
-            if !problem.is_empty() {
+            if !squared.is_finite() {
                 return Err(Error::NoDirection {
                     row: index,
-                    problem,
+                    problem: "holds a value that is not finite",
+                });
+            }
+            if squared == 0.0 {
+                return Err(Error::NoDirection {
+                    row: index,
+                    problem: "is all zeros",
                 });
             }
             let scale = squared.sqrt().recip();

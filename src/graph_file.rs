@@ -115,7 +115,7 @@ impl<R: Read + Seek> Fields<BufReader<R>> {
         while let Some(field) = self.next(end)? {
             match field {
                 Field::Content(number @ 1..=2, length) => {
-                    pair[number as usize - 1] = self.text(length)?
+                    pair[number as usize - 1] = self.text(length)?;
                 }
                 other => self.skip(&other)?,
             }

@@ -56,12 +56,15 @@ pub fn start(notice: fn(&str)) -> Result<&'static Runtime> {
     Ok(STARTED.get_or_init(|| runtime))
 }
 
+/// Looks for the library in one place.
+type Look = fn() -> Option<PathBuf>;
+
 fn find(notice: fn(&str)) -> Result<Runtime> {
     if let Some(named) = env::var_os("ORT_DYLIB_PATH").filter(|value| !value.is_empty()) {
         let named = PathBuf::from(named);
         return load(library_in(&named).unwrap_or(named), "ORT_DYLIB_PATH");
     }
-    let places: [(&'static str, fn() -> Option<PathBuf>); 3] = [
+    let places: [(&'static str, Look); 3] = [
         ("beside the program", beside_program),
         ("the cache", || {
             wheel::library_in_cache().filter(|library| library.is_file())

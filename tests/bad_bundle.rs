@@ -22,9 +22,9 @@ fn copy_folder(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            copy_folder(&path, &target)
+            copy_folder(&path, &target);
         } else {
-            drop(fs::copy(&path, &target).unwrap())
+            fs::copy(&path, &target).unwrap();
         }
     }
 }
@@ -198,7 +198,7 @@ fn unknown_values_are_answered_with_the_known_ones() {
     );
     assert_says(
         &message("transformers-clip", |folder| {
-            fs::write(folder.join("config.json"), "{\"a\": 1,}").unwrap()
+            fs::write(folder.join("config.json"), "{\"a\": 1,}").unwrap();
         }),
         &["BUNDLE/config.json: not valid JSON", "line 1"],
     );

@@ -59,7 +59,7 @@ struct Picture {
 fn pictures() -> Vec<Picture> {
     let open = |about: Value| {
         let file = about["file"].as_str().unwrap().to_owned();
-        let image = open_image(&golden("images").join(&file), &ImageOptions::default())
+        let image = open_image(golden("images").join(&file), &ImageOptions::default())
             .unwrap_or_else(|error| panic!("{error}"));
         Picture {
             file,

@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common, order: &Order) -> Resu
     for run in &runs {
         match run {
             Run::Images(images) => {
-                embed_images(&encoder, images, arguments, common, &mut sink, &mut report)?
+                embed_images(&encoder, images, arguments, common, &mut sink, &mut report)?;
             }
             Run::Texts(texts) => embed_texts(&encoder, texts, common, &mut sink, &report)?,
         }

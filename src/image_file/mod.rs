@@ -14,7 +14,7 @@ mod sniff;
 mod tiff;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::RgbImage;
@@ -85,21 +85,34 @@ impl Default for ImageOptions {
 /// ```
 /// use diptych::{ImageOptions, open_image};
 ///
-/// let cat = open_image("assets/photos/cat.jpg".as_ref(), &ImageOptions::default())?;
+/// let cat = open_image("assets/photos/cat.jpg", &ImageOptions::default())?;
 /// assert!(cat.width() > 100);
 /// # Ok::<(), diptych::Error>(())
 /// ```
-pub fn open_image(path: &Path, options: &ImageOptions) -> Result<RgbImage> {
+pub fn open_image(path: impl AsRef<Path>, options: &ImageOptions) -> Result<RgbImage> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(Error::read(path))?;
+    decode_image(&read_image(file, path, options)?, path, options)
+}
+
+/// All bytes of an image file, unless there are more than decoding may take memory.
+pub(crate) fn read_image(file: impl Read, path: &Path, options: &ImageOptions) -> Result<Vec<u8>> {
     let limit = options.max_bytes();
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
         .map_err(Error::read(path))?;
     if bytes.len() as u64 > limit {
-        let source = format!("the file has over {limit} bytes").into();
-        return Err(Fault::Decode(source).at(path));
+        return Err(Fault::decode(format!("the file has over {limit} bytes")).at(path));
     }
-    decode_image(&bytes, path, options)
+    Ok(bytes)
+}
+
+/// How many pixels an image's header states, 0 where it cannot be told.
+pub(crate) fn stated_pixels(bytes: &[u8]) -> u64 {
+    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let sides = reader.ok().and_then(|reader| reader.into_dimensions().ok());
+    sides.map_or(0, |(width, height)| u64::from(width) * u64::from(height))
 }
 
 /// The image in a file's bytes, upright, as 8-bit RGB; see [`open_image`].

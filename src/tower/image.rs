@@ -27,9 +27,9 @@ const OUTPUTS: [&str; 6] = [
 pub struct ImageTower {
     graph: RowGraph,
     preprocess: Preprocess,
-    height: usize,
+    /// Height and width of the graph's input.
+    side: (usize, usize),
     width: usize,
-    row_width: usize,
     /// The only batch size that the graph takes, if it is fixed.
     fixed_batch: Option<usize>,
 }
@@ -41,13 +41,12 @@ impl ImageTower {
             .port(Role::Pixels)
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
-        let (height, width) = side(&graph, &port, &preprocess)?;
+        let side = side(&graph, &port, &preprocess)?;
         Ok(Self {
-            row_width: graph.row_width()?,
+            width: graph.row_width()?,
             graph,
             preprocess,
-            height,
-            width,
+            side,
             fixed_batch: port.shape[0],
         })
     }
@@ -59,17 +58,17 @@ impl ImageTower {
 
     /// The width of each row.
     pub fn width(&self) -> usize {
-        self.row_width
+        self.width
     }
 
     /// Height and width of the graph's input, in pixels.
     pub fn side(&self) -> (usize, usize) {
-        (self.height, self.width)
+        self.side
     }
 
     /// How many values a prepared image has: 3 × height × width.
     pub fn values(&self) -> usize {
-        3 * self.height * self.width
+        3 * self.side.0 * self.side.1
     }
 
     /// An image as the graph wants it: 3 × height × width values, channel after channel.
@@ -104,7 +103,7 @@ impl ImageTower {
             "prepared values are whole images"
         );
         if count == 0 {
-            return Ok(Embeddings::empty(self.row_width));
+            return Ok(Embeddings::empty(self.width));
         }
         match self.fixed_batch {
             Some(batch) if batch != count => self.encode_in_batches(&prepared, batch),
@@ -121,7 +120,7 @@ impl ImageTower {
             values.resize(batch * self.values(), 0.0);
             parts.push(self.run(values, batch)?.first(count));
         }
-        Embeddings::concat(self.row_width, &parts)
+        Embeddings::concat(self.width, &parts)
     }
 
     /// Scale and bias of a graph of both towers, from one run: what it multiplies scores by to get its logits.
@@ -143,7 +142,7 @@ impl ImageTower {
             .map(|index| (index % 97) as f32 / 48.0 - 1.0)
             .collect();
         let batch = Batch {
-            pixels: Some(([1, 3, self.height, self.width], ramp)),
+            pixels: Some(([1, 3, self.side.0, self.side.1], ramp)),
             tokens: Some(&tokens),
         };
         let wanted = [self.graph.output.as_str(), text.output(), LOGITS];
@@ -172,7 +171,7 @@ impl ImageTower {
     }
 
     fn run(&self, values: Vec<f32>, count: usize) -> Result<Embeddings> {
-        let pixels = Some(([count, 3, self.height, self.width], values));
+        let pixels = Some(([count, 3, self.side.0, self.side.1], values));
         self.graph.run(
             Batch {
                 pixels,

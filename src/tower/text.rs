@@ -25,7 +25,7 @@ const OUTPUTS: [&str; 7] = [
 pub struct TextTower {
     graph: RowGraph,
     tokenizer: Tokenizer,
-    row_width: usize,
+    width: usize,
     /// The only batch size that the graph takes, if it is fixed.
     fixed_batch: Option<usize>,
 }
@@ -48,7 +48,7 @@ impl TextTower {
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
         let tokenizer = tokenizer(&graph, port.shape[1], files)?;
         Ok(Self {
-            row_width: graph.row_width()?,
+            width: graph.row_width()?,
             graph,
             tokenizer,
             fixed_batch: port.shape[0],
@@ -57,7 +57,7 @@ impl TextTower {
 
     /// The width of each row.
     pub fn width(&self) -> usize {
-        self.row_width
+        self.width
     }
 
     /// What turns texts into ids.
