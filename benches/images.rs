@@ -102,6 +102,9 @@ fn main() {
             },
         ],
     );
+    // What the cores could do if model and preparing never waited for each other.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = rate(PHOTOS, model_alone + prepare_alone / cores as u32);
     let [whole, model_alone, prepare_alone] =
         [whole, model_alone, prepare_alone].map(|time| rate(PHOTOS, time));
     println!(
@@ -110,6 +113,8 @@ fn main() {
     println!("file to row, diptych                {whole:8.1} images/s");
     println!("prepared pixels, ONNX Runtime alone {model_alone:8.1} images/s");
     println!("file to prepared pixels, one thread {prepare_alone:8.1} images/s");
+    println!("both at once, the limit of {cores} cores   {limit:8.1} images/s");
+    println!("diptych / limit                     {:8.2}", whole / limit);
     println!(
         "diptych / ONNX Runtime alone        {:8.2}",
         whole / model_alone

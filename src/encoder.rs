@@ -9,7 +9,7 @@ use crate::bundle::{Activation, Bundle, Layout};
 use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
 use crate::runtime;
-use crate::session::Graph;
+use crate::session::{Graph, GraphOptions};
 use crate::tower::{ImageTower, TextTower};
 
 /// What CLIP training clips the scale to, and what its published models have.
@@ -334,7 +334,9 @@ fn open_towers(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let open = |path: &Path| Graph::open(path, runtime, threads).map(Arc::new);
+    let open = |path: &Path, spins| {
+        Graph::open(path, runtime, GraphOptions { threads, spins }).map(Arc::new)
+    };
     let image_files = bundle
         .image
         .as_ref()
@@ -344,10 +346,12 @@ fn open_towers(
         .as_ref()
         .filter(|_| options.towers != Towers::Image);
 
-    let image_graph = image_files.map(|files| open(&files.graph)).transpose()?;
+    let image_graph = image_files
+        .map(|files| open(&files.graph, false))
+        .transpose()?;
     let text_graph = match (&image_graph, text_files) {
         (Some(graph), Some(files)) if graph.path() == files.graph => Some(Arc::clone(graph)),
-        (_, files) => files.map(|files| open(&files.graph)).transpose()?,
+        (_, files) => files.map(|files| open(&files.graph, true)).transpose()?,
     };
     let image = image_graph
         .zip(image_files)

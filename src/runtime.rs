@@ -27,7 +27,16 @@ pub struct Runtime {
     pub version: String,
     /// What found it, such as "the cache".
     pub found_in: &'static str,
-    pub(crate) environment: Environment,
+    environment: Environment,
+}
+
+impl Runtime {
+    /// The environment that sessions are made in.
+    ///
+    /// ONNX Runtime allows one a process, so a program that runs graphs of its own through `ort` must take this one.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
 }
 
 static STARTED: OnceLock<Runtime> = OnceLock::new();
