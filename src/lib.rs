@@ -1,4 +1,47 @@
-//! A multimodal dual encoder: images and texts to unit rows in one space.
+//! A multimodal dual encoder: images and texts become unit rows in one space, where a dot product says how well they
+//! fit.
+//!
+//! A *bundle* is a folder that holds a CLIP-style model: two ONNX graphs, a tokenizer, configs. [`DualEncoder`] opens
+//! one, whichever of the published layouts it has, and gives rows that equal the Python reference's.
+//!
+//! # Classify a photo
+//!
+//! ```
+//! use diptych::{DualEncoder, ImageOptions, ZeroShot, open_image};
+//!
+//! let encoder = DualEncoder::open("onnx/tiny")?;
+//! let labels = ["cat", "dog", "rocket"].map(String::from);
+//! let classes = ZeroShot::new(&encoder, &labels, &["a photo of a {}.".to_owned()])?;
+//! let photo = open_image("assets/photos/cat.jpg", &ImageOptions::default())?;
+//! let rows = encoder.encode_images(&[photo])?;
+//! for prediction in &classes.classify(&rows, encoder.calibration())?[0] {
+//!     println!("{:.3} {}", prediction.probability.unwrap_or(f32::NAN), prediction.label);
+//! }
+//! # assert_eq!(classes.classify(&rows, encoder.calibration())?[0][0].label, "cat");
+//! # Ok::<(), diptych::Error>(())
+//! ```
+//!
+//! # The ideas
+//!
+//! - **Models are data.** Everything that belongs to a model (size, mean, filter, context length, padding, scale) is
+//!   read from its files and graphs; nothing of it can be set by a caller, and no list of model names stands in the
+//!   code. `onnx/README.md` describes the layouts.
+//! - **One currency.** [`Embeddings`] are N × D rows of f32, each of unit length. Towers give them out, everything else
+//!   takes them.
+//! - **The reference is the spec.** Pixels equal Pillow's, ids those of transformers and open_clip, rows theirs to
+//!   within 1e-5 of cosine 1. No batch size and no thread count changes a row by more.
+//!
+//! # Where things are
+//!
+//! | to | use |
+//! |---|---|
+//! | open a model | [`DualEncoder`], [`EncoderOptions`]; [`Bundle`] for its files alone |
+//! | encode a few images or texts | [`DualEncoder::encode_images`], [`DualEncoder::encode_texts`] |
+//! | encode many files | [`pipeline::encode_files`] |
+//! | classify | [`ZeroShot`] |
+//! | compare and rank | [`Embeddings::scores`], [`top_k`], [`softmax`], [`sigmoid`] |
+//! | do a step by itself | [`open_image`], [`Preprocess`], [`resize`], [`Tokenizer`], [`Cleaning`] |
+//! | know which ONNX Runtime runs | [`runtime::start`] |
 
 mod bundle;
 mod cache;
@@ -31,3 +74,8 @@ pub use resample::{Filter, resize};
 pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};
 pub use tower::{ImageTower, TextRows, TextTower};
 pub use zero_shot::{Prediction, ZeroShot};
+
+/// README's Rust code runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
