@@ -173,9 +173,9 @@ pub(super) fn colour(text: &str) -> Result<[u8; 3], String> {
         "grey" | "gray" => return Ok([128; 3]),
         _ => {}
     }
-    let digits = text
-        .strip_prefix('#')
-        .filter(|digits| digits.len() == 6 && digits.is_ascii());
+    let is_hex =
+        |digits: &&str| digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = text.strip_prefix('#').filter(is_hex);
     let value = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let value = value.ok_or("expected white, black, grey or #rrggbb")?;
     Ok([(value >> 16) as u8, (value >> 8) as u8, value as u8])
