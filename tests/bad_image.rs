@@ -1,5 +1,10 @@
 //! Bad images among good ones: skipped, named, counted, within bounded memory, and nothing else lost.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the figures are worth seeing with --nocapture"
+)]
+
 mod common;
 
 use std::fs;

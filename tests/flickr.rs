@@ -3,6 +3,11 @@
 //! The material is for research use and not part of the repository; `DIPTYCH_FLICKR` names its folder, which holds
 //! `images/`, `metadata.csv`, `image_embeddings.npy` and `text_embeddings.npy`, 100 photos × 5 captions.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the figures are worth seeing with --nocapture"
+)]
+
 mod common;
 
 use std::path::{Path, PathBuf};
