@@ -181,7 +181,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 fn orientation_can_be_left_alone() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images");
     let upright =
-        open_image(&folder.join("orientation-1.png"), &ImageOptions::default()).expect("a PNG");
+        open_image(folder.join("orientation-1.png"), &ImageOptions::default()).expect("a PNG");
     let as_stored = ImageOptions {
         exif: false,
         ..Default::default()
