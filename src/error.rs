@@ -7,6 +7,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The formats that can be read, as messages name them.
+const IMAGE_FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or QOI";
+
 /// The cause of an error that another crate reported.
 pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,7 +40,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The bytes are of no image format that is known here.
-    #[error("{}: not an image: expected {}, found {found}", path.display(), crate::image_file::FORMATS)]
+    #[error("{}: not an image: expected {}, found {found}", path.display(), IMAGE_FORMATS)]
     NotAnImage {
         /// The file.
         path: PathBuf,

@@ -4,13 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use diptych::{
-    Bundle, Calibration, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot, pipeline,
-};
+use diptych::{Bundle, Calibration, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot};
 
 use super::inputs::{self, Images};
 use super::output::Output;
-use super::{Common, ImageArguments, Outcome, report};
+use super::{Common, ImageArguments, Outcome, report, rows};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -66,31 +64,19 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 
     let mut output = Output::new(arguments.json);
     let mut report = common.report(images.paths.len() + images.failures.len(), "images");
-    for (path, message) in &images.failures {
-        report.fail(message, None);
-        output.failure(path, message)?;
-    }
-    let mut stopped = None;
     let options = common.pipeline_options(&arguments.images);
-    pipeline::encode_files(&encoder, &images.paths, &options, |encoded| {
-        let result = encoded
-            .row
-            .and_then(|row| best(&classes, &row, &calibration, arguments));
-        let printed = match &result {
-            Ok(predictions) => report.around(|| output.predictions(encoded.path, predictions)),
-            Err(error) => {
-                let message = report::about(encoded.path, error);
-                report.fail(&message, Some(error));
-                output.failure(encoded.path, &message)
+    rows::encode(
+        &encoder,
+        &images,
+        &options,
+        &mut report,
+        |path, row| match row {
+            Ok(row) => {
+                Ok(output.predictions(path, &best(&classes, row, &calibration, arguments)?)?)
             }
-        };
-        report.advance();
-        stopped = printed.err();
-        stopped.is_none()
-    })?;
-    if let Some(error) = stopped {
-        return Err(error.into());
-    }
+            Err(message) => Ok(output.failure(path, message)?),
+        },
+    )?;
     if !common.quiet && !arguments.json {
         report::notice(&summary(&labels, &templates, &calibration));
     }

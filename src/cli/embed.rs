@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args};
-use diptych::{DualEncoder, Embeddings, NpyWriter, Towers, pipeline};
+use diptych::{DualEncoder, Embeddings, NpyWriter, Towers};
 
 use super::inputs::{self, Images};
 use super::output::{Name, Output};
 use super::report::Report;
-use super::{Common, ImageArguments, Outcome, report};
+use super::{Common, ImageArguments, Outcome, report, rows};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -92,15 +92,23 @@ pub(super) fn run(arguments: &Arguments, common: &Common, order: &Order) -> Resu
     }
     let mut report = common.report(runs.iter().map(Run::len).sum(), "images and texts");
     let mut sink = Sink::open(arguments.output.as_deref(), encoder.width())?;
-    for run in &runs {
-        match run {
-            Run::Images(images) => {
-                embed_images(&encoder, images, arguments, common, &mut sink, &mut report)?;
-            }
-            Run::Texts(texts) => embed_texts(&encoder, texts, common, &mut sink, &report)?,
-        }
-    }
+    let options = common.pipeline_options(&arguments.images);
+    let outcome = runs.iter().try_for_each(|run| match run {
+        Run::Images(images) => rows::encode(
+            &encoder,
+            images,
+            &options,
+            &mut report,
+            |path, row| match row {
+                Ok(row) => sink.row(Name::Path(&path.to_string_lossy()), row),
+                Err(message) => sink.failure(path, message),
+            },
+        ),
+        Run::Texts(texts) => embed_texts(&encoder, texts, common, &mut sink, &report),
+    });
+    // What is there stays, whatever ended it.
     sink.flush()?;
+    outcome?;
     Ok(report.finish())
 }
 
@@ -137,36 +145,6 @@ fn runs(arguments: &Arguments, order: &Order) -> Result<Vec<Run>> {
         }
     }
     Ok(runs)
-}
-
-fn embed_images(
-    encoder: &DualEncoder,
-    images: &Images,
-    arguments: &Arguments,
-    common: &Common,
-    sink: &mut Sink,
-    report: &mut Report,
-) -> Result<()> {
-    for (path, message) in &images.failures {
-        report.fail(message, None);
-        sink.failure(path, message)?;
-    }
-    let mut stopped = None;
-    let options = common.pipeline_options(&arguments.images);
-    pipeline::encode_files(encoder, &images.paths, &options, |encoded| {
-        let done = match &encoded.row {
-            Ok(row) => report.around(|| sink.row(Name::Path(&encoded.path.to_string_lossy()), row)),
-            Err(error) => {
-                let message = report::about(encoded.path, error);
-                report.fail(&message, Some(error));
-                sink.failure(encoded.path, &message)
-            }
-        };
-        report.advance();
-        stopped = done.err();
-        stopped.is_none()
-    })?;
-    stopped.map_or(Ok(()), Err)
 }
 
 fn embed_texts(
@@ -268,10 +246,10 @@ impl Sink {
             unflushed,
         } = self
         {
-            rows.flush()?;
             names
                 .flush()
                 .with_context(|| format!("{}: cannot be written", path.display()))?;
+            rows.flush()?;
             *unflushed = 0;
         }
         Ok(())

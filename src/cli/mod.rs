@@ -1,7 +1,7 @@
 //! What the user typed, and which command it means.
 //!
 //! Each command is a file of its own: check, call the library, print. None knows another; what they share stands in
-//! `inputs.rs` (paths, labels), `output.rs` (results), `report.rs` (everything on standard error).
+//! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `output.rs` (results) and `report.rs` (standard error).
 
 mod classify;
 mod embed;
@@ -9,6 +9,7 @@ mod info;
 mod inputs;
 mod output;
 mod report;
+mod rows;
 
 use std::ffi::OsString;
 use std::io;

@@ -22,9 +22,6 @@ use image::RgbImage;
 use crate::error::{Error, Result, Source};
 use sniff::Format;
 
-/// The formats that can be read, as named in messages.
-pub(crate) const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or QOI";
-
 /// Bytes of memory that a pixel of the limit stands for: three of the image, one for what decoding needs beside it.
 const BYTES_PER_PIXEL: u64 = 4;
 
