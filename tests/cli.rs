@@ -521,6 +521,7 @@ fn completions_man_page_and_version_are_there() {
         (&["completions", "bash"][..], "_diptych"),
         (&["completions", "zsh"], "#compdef diptych"),
         (&["man"], ".TH diptych"),
+        (&["man", "classify"], "threshold"),
         (
             &["--version"],
             concat!("diptych ", env!("CARGO_PKG_VERSION")),

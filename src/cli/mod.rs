@@ -23,7 +23,13 @@ use report::Report;
 
 /// Classify photos, and turn photos and texts into embeddings, with any CLIP-style model.
 #[derive(Debug, Parser)]
-#[command(name = "diptych", version, about, max_term_width = 100)]
+#[command(
+    name = "diptych",
+    version,
+    propagate_version = true,
+    about,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -44,8 +50,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print the man page, or that of a command
+    Man {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 /// Options of every command.
@@ -127,11 +136,23 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut io::stdout());
             Ok(Outcome::Done)
         }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
-            Ok(Outcome::Done)
-        }
+        Command::Man { command } => man(command.as_deref()),
     }
+}
+
+fn man(name: Option<&str>) -> Result<Outcome> {
+    let mut program = Cli::command();
+    // Hands the options of every command on to each.
+    program.build();
+    let page = match name {
+        None => program,
+        Some(name) => match program.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => bail!("no command {name:?}; diptych help lists them"),
+        },
+    };
+    clap_mangen::Man::new(page).render(&mut io::stdout())?;
+    Ok(Outcome::Done)
 }
 
 impl Common {
