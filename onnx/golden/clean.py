@@ -1,4 +1,4 @@
-"""Write tests/golden-clean/cases.jsonl: hard texts, and what the Python references make of each.
+"""Write tests/golden/clean/cases.jsonl: hard texts, and what the Python references make of each.
 
 The references, none of which is copied here:
   open_clip 3.3 (tokenizer.py, `get_clean_fn`), which calls ftfy 6.3.1 and html.unescape;
@@ -20,7 +20,7 @@ from open_clip.tokenizer import get_clean_fn
 from transformers import SiglipTokenizer
 
 SEED = 20260729
-TARGET = Path(__file__).resolve().parents[2] / "tests" / "golden-clean" / "cases.jsonl"
+TARGET = Path(__file__).resolve().parents[2] / "tests" / "golden" / "clean" / "cases.jsonl"
 ENCODINGS = (
     "latin-1 sloppy-windows-1250 sloppy-windows-1251 sloppy-windows-1252 sloppy-windows-1253 sloppy-windows-1254 "
     "sloppy-windows-1257 iso-8859-2 macroman cp437"

@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// One line of tests/golden-clean/cases.jsonl, which onnx/golden/clean.py writes from the Python references.
+    /// One line of tests/golden/clean/cases.jsonl, which onnx/golden/clean.py writes from the Python references.
     #[derive(Deserialize)]
     struct Case {
         text: String,
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn every_golden_text_is_cleaned_as_in_python() {
         let mut count = 0;
-        for line in include_str!("../../tests/golden-clean/cases.jsonl").lines() {
+        for line in include_str!("../../tests/golden/clean/cases.jsonl").lines() {
             let case: Case = serde_json::from_str(line).expect("a golden line is one case");
             for (cleaning, expected) in case.expectations() {
                 assert_eq!(
