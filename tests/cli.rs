@@ -334,6 +334,23 @@ fn a_text_too_long_is_cut_and_said() {
 }
 
 #[test]
+fn an_empty_list_of_texts_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("texts.txt");
+    std::fs::write(&file, "").unwrap();
+    let output = run(with_model(MODEL, &["embed", "--texts"]).arg(&file));
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (Some(1), "")
+    );
+    assert!(
+        stderr(&output).contains("no images and texts to work on"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn a_bundle_of_one_tower_says_so() {
     let images = "transformers-clip-f16";
     let output = run(&mut with_model(images, &["embed", &image("gray.png")]));
@@ -360,7 +377,8 @@ fn a_bundle_of_one_tower_says_so() {
 #[test]
 fn lists_that_make_no_sense_end_with_2_and_a_message() {
     let photo = image("gray.png");
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
+        (&["--labels", "cat", "--top", "0"], "0 is not in 1.."),
         (&["--labels", "cat,,dog"], "label 2 is blank"),
         (
             &["--labels", "cat,dog, cat"],

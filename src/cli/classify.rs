@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     /// The labels to choose from, separated by commas; without it, several hundred everyday ones
     #[arg(long, value_name = "A,B,C", conflicts_with = "labels_file")]
     labels: Option<String>,
-    /// A file of labels, one a line
+    /// A file of labels, one a line; blank lines and lines that begin with # are left out
     #[arg(long, value_name = "FILE")]
     labels_file: Option<PathBuf>,
     /// A sentence with {} where the label goes; may be given several times, the mean is taken
@@ -28,8 +28,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     prompts: Option<String>,
     /// Print the best N labels of each photo
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    top: usize,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
     /// Leave out labels of a lower probability (0 to 1); a photo without any is "none of these"
     #[arg(long, value_name = "P", value_parser = probability)]
     threshold: Option<f32>,
@@ -124,7 +124,7 @@ fn best<'a>(
     let mut predictions = classes.classify(row, calibration)?.swap_remove(0);
     let is_sure = |prediction: &Prediction<'_>| prediction.probability >= arguments.threshold;
     predictions.retain(is_sure);
-    predictions.truncate(arguments.top);
+    predictions.truncate(arguments.top.into());
     Ok(predictions)
 }
 

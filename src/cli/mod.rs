@@ -12,7 +12,7 @@ mod report;
 mod rows;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -133,7 +133,10 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         }
         Command::Info(arguments) => info::run(&arguments, &common),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);
+            // Written here, since clap would panic when the reader has left.
+            io::stdout().write_all(&script)?;
             Ok(Outcome::Done)
         }
         Command::Man { command } => man(command.as_deref()),

@@ -125,6 +125,9 @@ impl Report {
                 self.failed, self.total, self.unit
             ));
         }
+        if self.total == 0 {
+            notice(&format!("no {} to work on", self.unit));
+        }
         if self.failed > 0 || self.total == 0 {
             Outcome::Incomplete
         } else {
