@@ -32,7 +32,7 @@ pub struct ImageOptions {
     ///
     /// It bounds memory too, to four bytes a pixel, the file's own bytes among them: 256 MiB by default. Kinds of file
     /// that need more for each of their pixels are held to fewer: 44 million for a photo that has to be turned on its
-    /// side, 29 million for progressive JPEG, 24 million for WebP with alpha. So no file makes decoding need more.
+    /// side, 29 million for JPEG in several scans (progressive), 24 million for WebP with alpha. So no file makes decoding need more.
     pub max_pixels: u64,
     /// Whether EXIF's orientation is applied, on by default. Off for equal numbers with references that ignore it.
     ///
@@ -71,10 +71,9 @@ impl Default for ImageOptions {
 ///
 /// # Source
 ///
-/// Pillow 13's `Image.open`, `ImageOps.exif_transpose` and `convert("RGB")`. Lossless formats are equal, save that samples
-/// of 16 bits are scaled with rounding where Pillow clips or cuts them, and that BMP of 16 bits a pixel and YCbCr in TIFF
-/// may be one level off. JPEG differs by up to two levels, and by up to five in photos with subsampled colour (more on
-/// noise), since decoders round and smooth colour differently. TIFF compressed as Group 3 fax or with Zstandard, and Lab
+/// Pillow 13's `Image.open`, `ImageOps.exif_transpose` and `convert("RGB")`: every level is equal, of JPEG and lossy WebP
+/// too, save that samples of 16 bits are scaled with rounding where Pillow clips or cuts them, and that BMP of 16 bits a
+/// pixel, and JPEG and YCbCr in TIFF, may be one level off. TIFF compressed as Group 3 fax or with Zstandard, and Lab
 /// colours, cannot be read.
 ///
 /// # Example

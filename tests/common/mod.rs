@@ -9,10 +9,8 @@ use diptych::Embeddings;
 use ndarray::{Array2, ArrayD, IxDyn};
 use serde_json::Value;
 
-/// How far from cosine 1 a row may be where pixels are the reference's.
+/// How far from cosine 1 a row may be.
 pub(crate) const EXACT: f32 = 1e-5;
-/// How far from cosine 1 a row may be where decoders differ by a few levels.
-pub(crate) const LOSSY: f32 = 1e-3;
 
 /// A path under the repository's root.
 pub(crate) fn root(path: &str) -> PathBuf {
