@@ -10,7 +10,7 @@ use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::session::{Graph, GraphOptions};
-use crate::tower::{ImageTower, TextTower};
+use crate::tower::{ImageTower, TextTower, fixed_sides};
 
 /// What CLIP training clips the scale to, and what its published models have.
 const CLIP_SCALE: f32 = 100.0;
@@ -353,11 +353,16 @@ fn open_towers(
         (Some(graph), Some(files)) if graph.path() == files.graph => Some(Arc::clone(graph)),
         (_, files) => files.map(|files| open(&files.graph, true)).transpose()?,
     };
+    let stated = bundle
+        .image
+        .as_ref()
+        .and_then(|files| fixed_sides(&files.preprocess));
+    let side = stated.unwrap_or((1, 1));
     let image = image_graph
         .zip(image_files)
         .map(|(graph, files)| ImageTower::new(graph, files.preprocess.clone()));
     let text = text_graph
         .zip(text_files)
-        .map(|(graph, files)| TextTower::new(graph, files));
+        .map(|(graph, files)| TextTower::new(graph, files, side));
     Ok((image.transpose()?, text.transpose()?))
 }

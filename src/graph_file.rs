@@ -1,7 +1,8 @@
-//! What an `.onnx` file says of its weights, read without loading it: element types and external data files.
+//! What an `.onnx` file says of itself, read without loading it: its weights' types and data files, its inputs' kinds.
 //!
-//! Walks the file's protobuf fields (onnx.proto: ModelProto.graph 7, GraphProto.initializer 5, TensorProto.dims 1,
-//! data_type 2, external_data 13) and seeks past everything else, so that a graph of gigabytes costs a few reads.
+//! Walks the file's protobuf fields (onnx.proto: ModelProto.graph 7, GraphProto.initializer 5 and input 11,
+//! TensorProto.dims 1, data_type 2, external_data 13, ValueInfoProto.type 2, TypeProto.tensor_type 1, Tensor.shape 2,
+//! TensorShapeProto.dim 1) and seeks past everything else, so that a graph of gigabytes costs a few reads.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,16 +11,18 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// The weights of a graph.
+/// The outside of a graph.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Weights {
+pub(crate) struct GraphFile {
     /// How many values there are of each element type.
     pub(crate) values: BTreeMap<&'static str, u64>,
     /// The files beside the graph that hold weights, each once.
     pub(crate) external: Vec<String>,
+    /// How many axes each input has.
+    pub(crate) input_axes: Vec<usize>,
 }
 
-impl Weights {
+impl GraphFile {
     /// The element type of most values.
     pub(crate) fn precision(&self) -> &'static str {
         self.values
@@ -30,14 +33,14 @@ impl Weights {
 }
 
 /// The weights of the graph in file `path`.
-pub(crate) fn read(path: &Path) -> Result<Weights> {
+pub(crate) fn read(path: &Path) -> Result<GraphFile> {
     let file = File::open(path).map_err(Error::read(path))?;
     let size = file.metadata().map_err(Error::read(path))?.len();
     let mut fields = Fields {
         reader: BufReader::new(file),
         position: 0,
     };
-    let mut weights = Weights::default();
+    let mut weights = GraphFile::default();
     match fields.model(size, &mut weights) {
         Ok(()) => Ok(weights),
         Err(source) if source.kind() == io::ErrorKind::InvalidData => Err(Error::Graph {
@@ -64,7 +67,7 @@ struct Fields<R> {
 }
 
 impl<R: Read + Seek> Fields<BufReader<R>> {
-    fn model(&mut self, end: u64, weights: &mut Weights) -> io::Result<()> {
+    fn model(&mut self, end: u64, weights: &mut GraphFile) -> io::Result<()> {
         let mut has_graph = false;
         while let Some(field) = self.next(end)? {
             match field {
@@ -78,17 +81,40 @@ impl<R: Read + Seek> Fields<BufReader<R>> {
         if has_graph { Ok(()) } else { Err(damaged()) }
     }
 
-    fn graph(&mut self, end: u64, weights: &mut Weights) -> io::Result<()> {
+    fn graph(&mut self, end: u64, weights: &mut GraphFile) -> io::Result<()> {
         while let Some(field) = self.next(end)? {
             match field {
                 Field::Content(5, length) => self.tensor(self.position + length, weights)?,
+                Field::Content(11, length) => {
+                    let axes = self.count_in(&[2, 1, 2, 1], self.position + length)?;
+                    weights.input_axes.push(axes);
+                }
                 other => self.skip(&other)?,
             }
         }
         Ok(())
     }
 
-    fn tensor(&mut self, end: u64, weights: &mut Weights) -> io::Result<()> {
+    /// How often the last field of `path` stands in a message, by way of the others.
+    fn count_in(&mut self, path: &[u64], end: u64) -> io::Result<usize> {
+        let mut count = 0;
+        while let Some(field) = self.next(end)? {
+            match field {
+                Field::Content(number, length) if number == path[0] && path.len() > 1 => {
+                    count += self.count_in(&path[1..], self.position + length)?;
+                }
+                other => {
+                    count += usize::from(
+                        matches!(other, Field::Content(number, _) if number == path[0]),
+                    );
+                    self.skip(&other)?;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    fn tensor(&mut self, end: u64, weights: &mut GraphFile) -> io::Result<()> {
         let (mut count, mut code) = (1u64, 0);
         while let Some(field) = self.next(end)? {
             match field {
@@ -110,7 +136,7 @@ impl<R: Read + Seek> Fields<BufReader<R>> {
     }
 
     /// One key and value of a tensor's external data; the key "location" names the file.
-    fn external(&mut self, end: u64, weights: &mut Weights) -> io::Result<()> {
+    fn external(&mut self, end: u64, weights: &mut GraphFile) -> io::Result<()> {
         let mut pair = [String::new(), String::new()];
         while let Some(field) = self.next(end)? {
             match field {
@@ -221,7 +247,7 @@ mod tests {
         .concat()
     }
 
-    fn read_bytes(bytes: &[u8]) -> Result<Weights> {
+    fn read_bytes(bytes: &[u8]) -> Result<GraphFile> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
         std::fs::write(&path, bytes).unwrap();

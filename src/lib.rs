@@ -55,6 +55,7 @@ mod npy;
 pub mod pipeline;
 mod preprocess;
 mod resample;
+mod room;
 pub mod runtime;
 mod session;
 mod tokenize;

@@ -4,27 +4,42 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
-use crate::image_file::{ImageOptions, decode_image, read_image, stated_pixels};
+use crate::image_file::{ImageOptions, decode_image, decode_within, read_image};
+use crate::room::Room;
 use crate::tower::ImageTower;
 
 /// The path that stands for standard input.
 pub const STDIN: &str = "-";
 
 /// How many images are prepared ahead of the model, and how they are read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PipelineOptions {
     /// Threads that read, decode and prepare; 0 takes as many as there are cores.
     pub decoders: usize,
+    /// Bytes that decoding may take at once, on all threads together, 192 MiB by default. An image that needs more is
+    /// decoded alone; how much one may need, [`ImageOptions::max_pixels`] says.
+    pub memory: u64,
     /// How image files are read.
     pub image: ImageOptions,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            decoders: 0,
+            memory: 192 << 20,
+            image: ImageOptions::default(),
+        }
+    }
 }
 
 /// What became of one image.
@@ -54,8 +69,8 @@ struct Pending<'a> {
 ///
 /// # Cost
 ///
-/// Runs at the speed of the slower of preparing and the model. Holds at most three batches of prepared images, and
-/// decoded images of 32 megapixels a thread in all, or one image that is larger.
+/// Runs at the speed of the slower of preparing and the model. Holds at most three batches of prepared images, and what
+/// [`PipelineOptions::memory`] allows for decoding.
 ///
 /// # Errors
 ///
@@ -77,7 +92,7 @@ pub fn encode_files(
 
     let (jobs_in, jobs) = channel();
     let jobs = Mutex::new(jobs);
-    let room = Room::new(decoders);
+    let room = Room::new(options.memory);
     // Bounds what is prepared and not yet encoded: the batch that is being filled, and one more ahead of it.
     let (pending_in, pending) = sync_channel(2 * encoder.batch());
     thread::scope(|scope| {
@@ -117,7 +132,10 @@ fn prepare_all(
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         // Nobody waits for it any more when the caller has stopped.
-        let _ = job.prepared.send(prepare(tower, job.path, room, options));
+        let prepared = catch_unwind(AssertUnwindSafe(|| prepare(tower, job.path, room, options)));
+        let _ = job
+            .prepared
+            .send(prepared.unwrap_or_else(|_| Err(interrupted(job.path))));
     }
 }
 
@@ -134,66 +152,19 @@ fn prepare(
         let length = file.metadata().map_or(0, |metadata| metadata.len());
         (Box::new(file), length)
     };
-    // A file of this length is not even read beside others; of others the header says what they take.
-    let is_long = length > ROOM_OF_A_DECODER / 2;
-    let whole = is_long.then(|| room.take(u64::MAX));
+    // A file of this length is not even read beside others; what others need is known once their header is.
+    if length > LONG_FILE {
+        let _all = room.take(u64::MAX);
+        let bytes = read_image(file, path, options)?;
+        return Ok(tower.prepare(&decode_image(&bytes, path, options)?));
+    }
     let bytes = read_image(file, path, options)?;
-    let _taken = whole.unwrap_or_else(|| room.take(stated_pixels(&bytes)));
-    Ok(tower.prepare(&decode_image(&bytes, path, options)?))
+    let (image, _taken) = decode_within(&bytes, path, options, room)?;
+    Ok(tower.prepare(&image))
 }
 
-/// Pixels that may be decoded at once for each decoding thread. Photos of cameras fit; of larger images fewer are
-/// decoded at a time, the largest ones alone, so that memory does not grow with what a folder happens to hold.
-const ROOM_OF_A_DECODER: u64 = 32 << 20;
-
-/// How many pixels may still be decoded beside those that are.
-#[derive(Debug)]
-struct Room {
-    all: u64,
-    free: Mutex<u64>,
-    freed: Condvar,
-}
-
-/// A share of the room, given back when it is dropped.
-#[derive(Debug)]
-struct Taken<'a> {
-    room: &'a Room,
-    pixels: u64,
-}
-
-impl Room {
-    fn new(decoders: usize) -> Self {
-        let all = ROOM_OF_A_DECODER * decoders as u64;
-        Self {
-            all,
-            free: Mutex::new(all),
-            freed: Condvar::new(),
-        }
-    }
-
-    /// Waits until `pixels` are free, or all are, if that is fewer.
-    fn take(&self, pixels: u64) -> Taken<'_> {
-        let pixels = pixels.min(self.all);
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self
-            .freed
-            .wait_while(free, |free| *free < pixels)
-            .unwrap_or_else(PoisonError::into_inner);
-        *free -= pixels;
-        Taken { room: self, pixels }
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        *self
-            .room
-            .free
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) += self.pixels;
-        self.room.freed.notify_all();
-    }
-}
+/// Files of more bytes are decoded alone.
+const LONG_FILE: u64 = 16 << 20;
 
 fn encode_all(
     tower: &ImageTower,
@@ -247,38 +218,10 @@ fn encode_batch(
     Ok(true)
 }
 
-/// A decoding thread that ended before its image was done.
+/// A decoder that gave up in a way that its library did not foresee.
 fn interrupted(path: &Path) -> Error {
     Error::ImageDecode {
         path: path.to_owned(),
         source: "its decoding was interrupted".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_is_given_back_and_never_exceeded() {
-        let room = Room::new(2);
-        let in_use = Mutex::new((0, 0));
-        thread::scope(|scope| {
-            for index in 0..50 {
-                let (room, in_use) = (&room, &in_use);
-                scope.spawn(move || {
-                    let pixels = [1 << 20, 20 << 20, 40 << 20, u64::MAX][index % 4];
-                    let taken = room.take(pixels);
-                    let mut used = in_use.lock().unwrap();
-                    used.0 += taken.pixels;
-                    used.1 = used.0.max(used.1);
-                    drop(used);
-                    thread::yield_now();
-                    in_use.lock().unwrap().0 -= taken.pixels;
-                });
-            }
-        });
-        assert_eq!(in_use.into_inner().unwrap(), (0, 64 << 20));
-        assert_eq!(room.free.into_inner().unwrap(), 64 << 20);
     }
 }

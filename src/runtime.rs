@@ -4,7 +4,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -150,7 +150,8 @@ fn load(path: PathBuf, found_in: &'static str) -> Result<Runtime> {
         expected: expected.clone(),
     };
 
-    let header = first_bytes(&path)?;
+    let header = first_bytes(&path)
+        .map_err(|error| unusable(format!("a file that cannot be read ({error})")))?;
     match architecture(&header) {
         Some(found) if found == env::consts::ARCH || found == "several architectures" => {}
         Some(found) => return Err(unusable(format!("a library for {found}"))),
@@ -200,12 +201,9 @@ fn numbers(version: &str) -> Vec<u32> {
         .collect()
 }
 
-fn first_bytes(path: &Path) -> Result<Vec<u8>> {
+fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Error::read(path))?;
-    file.take(4096)
-        .read_to_end(&mut bytes)
-        .map_err(Error::read(path))?;
+    File::open(path)?.take(4096).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -49,10 +49,7 @@ pub(crate) struct Port {
 impl Port {
     fn new(outlet: &Outlet) -> Self {
         let (element, shape) = match outlet.dtype() {
-            ValueType::Tensor { ty, shape, .. } => (
-                *ty,
-                shape.iter().map(|&n| usize::try_from(n).ok()).collect(),
-            ),
+            ValueType::Tensor { ty, shape, .. } => (*ty, shape.iter().map(|&n| axis(n)).collect()),
             _ => (TensorElementType::Undefined, Vec::new()),
         };
         Self {
@@ -168,6 +165,11 @@ impl Graph {
             .map(|&name| floats(outputs.get(name).ok_or_else(|| missing(name))?))
             .collect()
     }
+}
+
+/// The size of an axis, where it is fixed. Exporters write 0 or less where it is not.
+fn axis(size: i64) -> Option<usize> {
+    usize::try_from(size).ok().filter(|&size| size > 0)
 }
 
 fn load(path: &Path, runtime: &Runtime, options: GraphOptions) -> Result<Session, Source> {

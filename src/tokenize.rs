@@ -4,6 +4,7 @@
 //! from [`TextSettings`], which the bundle fills in. Nothing here knows a model.
 
 use std::fmt;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -108,9 +109,17 @@ impl Tokenizer {
             path: path.to_owned(),
             source,
         };
-        std::fs::File::open(path).map_err(Error::read(path))?;
-        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(failed)?;
+        let bytes = std::fs::read(path).map_err(Error::read(path))?;
+        let mut inner = load(&bytes).map_err(failed)?;
         inner.with_padding(None);
+        let ends = inner.encode_fast("", true).map_err(failed)?.len();
+        if settings.context_length <= ends {
+            let room = settings.context_length;
+            return Err(failed(
+                format!("a context of {room} has no room beside {ends} start and end tokens")
+                    .into(),
+            ));
+        }
         let ends = match settings.splitting {
             Splitting::File => {
                 inner
@@ -174,6 +183,7 @@ impl Tokenizer {
 
     /// The ids of one text, cut but not padded.
     pub(crate) fn text_ids(&self, text: &str) -> Result<TextIds> {
+        let (text, is_long) = limited(text);
         let text = self.settings.cleaning.apply(text);
         let failed = |source| Error::Tokenizer {
             path: self.path.clone(),
@@ -187,16 +197,15 @@ impl Tokenizer {
                     .map_err(failed)?;
                 Ok(TextIds {
                     ids: encoding.get_ids().to_vec(),
-                    is_cut: !encoding.get_overflowing().is_empty(),
+                    is_cut: is_long || !encoding.get_overflowing().is_empty(),
                 })
             }
             Some(ends) => {
                 let encoding = self.inner.encode(text.as_ref(), false).map_err(failed)?;
-                Ok(between(
-                    ends,
-                    piece_ids(&encoding, &text, ends),
-                    self.settings.context_length,
-                ))
+                let ids = piece_ids(&encoding, &text, ends);
+                let mut text = between(ends, ids, self.settings.context_length);
+                text.is_cut |= is_long;
+                Ok(text)
             }
         }
     }
@@ -230,6 +239,25 @@ impl Tokenizer {
             cut: texts.iter().filter(|text| text.as_ref().is_cut).count(),
         }
     }
+}
+
+/// The most bytes of a text that are looked at. A context is filled long before, and tokenising takes a hundred bytes
+/// of memory for each.
+const LONGEST_TEXT: usize = 1 << 18;
+
+/// The beginning of a text that is longer than any context, and whether that is so.
+fn limited(text: &str) -> (&str, bool) {
+    (
+        &text[..text.floor_char_boundary(LONGEST_TEXT)],
+        text.len() > LONGEST_TEXT,
+    )
+}
+
+/// The tokenizer in a file's bytes. Read as JSON first: the tokenizer library panics on a file that is cut off.
+fn load(bytes: &[u8]) -> Result<tokenizers::Tokenizer, Source> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes)?;
+    let load = || tokenizers::Tokenizer::from_bytes(bytes);
+    catch_unwind(load).unwrap_or_else(|_| Err("it is JSON, but of no tokenizer".into()))
 }
 
 fn truncation(context_length: usize) -> TruncationParams {

@@ -234,6 +234,8 @@ fn cache_file(bundle: &Bundle, labels: &[String], templates: &[String]) -> Optio
         return None;
     }
     let mut name = Sha256::new();
+    // What this version makes of a text may differ from what another one did.
+    name.update(env!("CARGO_PKG_VERSION"));
     name.update(bundle.fingerprint().ok()?);
     for text in labels
         .iter()

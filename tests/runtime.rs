@@ -189,5 +189,11 @@ fn a_path_that_leads_nowhere_is_named() {
         .env("ORT_DYLIB_PATH", "/no/such/libonnxruntime.so")
         .output()
         .unwrap();
-    assert_fails(&output, &["/no/such/libonnxruntime.so: cannot be read"]);
+    assert_fails(
+        &output,
+        &[
+            "/no/such/libonnxruntime.so: ONNX Runtime cannot be used: found a file that cannot be read",
+            "hint:",
+        ],
+    );
 }

@@ -172,6 +172,18 @@ impl Json {
         )
     }
 
+    /// Three numbers above 0, one a colour channel, to divide by.
+    pub(crate) fn divisors(&self, key: &str) -> Result<Option<[f64; 3]>> {
+        let divisors = self.channels(key)?;
+        match divisors.is_some_and(|divisors| divisors.iter().any(|&divisor| divisor <= 0.0)) {
+            true => Err(self.wrong(
+                key,
+                "three numbers above 0, one for each of red, green and blue",
+            )),
+            false => Ok(divisors),
+        }
+    }
+
     /// The choice that the string at `key` names, out of a table of all that are known.
     pub(crate) fn choice<T: Copy>(&self, key: &str, known: &[(&str, T)]) -> Result<Option<T>> {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();

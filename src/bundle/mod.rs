@@ -168,7 +168,7 @@ impl Bundle {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         fs::read_dir(path).map_err(Error::read(path))?;
-        let graphs = find_graphs(path).ok_or_else(|| not_a_bundle(path))?;
+        let graphs = find_graphs(path)?.ok_or_else(|| not_a_bundle(path))?;
         let mut bundle = match graphs.layout {
             Layout::Transformers | Layout::Combined => transformers::open(path, &graphs)?,
             Layout::Immich | Layout::OpenClip => open_clip::open(path, &graphs)?,
@@ -232,7 +232,7 @@ struct Graphs {
     text: Option<PathBuf>,
 }
 
-fn find_graphs(path: &Path) -> Option<Graphs> {
+fn find_graphs(path: &Path) -> Result<Option<Graphs>> {
     let file = |name: &str| Some(path.join(name)).filter(|file| file.is_file());
     let variant =
         |name| find_variant(&path.join("onnx"), name).or_else(|| find_variant(path, name));
@@ -252,13 +252,30 @@ fn find_graphs(path: &Path) -> Option<Graphs> {
             variant("vision_model"),
             variant("text_model"),
         ),
-        (Layout::Combined, variant("model"), variant("model")),
     ];
     let found = pairs
         .into_iter()
         .find(|(_, image, text)| image.is_some() || text.is_some());
-    found.map(|(layout, image, text)| Graphs {
+    let found = found.map(|(layout, image, text)| Graphs {
         layout,
+        image,
+        text,
+    });
+    match (found, variant("model")) {
+        (None, Some(model)) => one_graph(model).map(Some),
+        (found, _) => Ok(found),
+    }
+}
+
+/// A bundle of one graph has the towers that the graph has inputs for: pixels have four axes, ids two.
+fn one_graph(model: PathBuf) -> Result<Graphs> {
+    let axes = graph_file::read(&model)?.input_axes;
+    let with = |count| axes.contains(&count).then(|| model.clone());
+    let (image, text) = (with(4), with(2));
+    // What has neither is no tower; loading it will say so.
+    let image = image.or_else(|| text.is_none().then_some(model.clone()));
+    Ok(Graphs {
+        layout: Layout::Combined,
         image,
         text,
     })

@@ -177,7 +177,7 @@ fn preprocess_of(config: &Json, layout: Layout) -> Result<Preprocess> {
         fill: [fill as u8; 3],
         rescale: Some(1.0 / 255.0),
         mean: config.channels("mean")?.unwrap_or(OPENAI_MEAN),
-        std: config.channels("std")?.unwrap_or(OPENAI_STD),
+        std: config.divisors("std")?.unwrap_or(OPENAI_STD),
     })
 }
 

@@ -24,11 +24,12 @@ const FILTERS: [(&str, Filter); 6] = [
     ("lanczos", Filter::Lanczos),
 ];
 
-const CLEANINGS: [(&str, Cleaning); 4] = [
+const CLEANINGS: [(&str, Cleaning); 5] = [
     ("none", Cleaning::None),
     ("lower", Cleaning::Lower),
     ("whitespace", Cleaning::Whitespace),
     ("canonicalize", Cleaning::Canonicalize),
+    ("siglip", Cleaning::Siglip),
 ];
 
 /// Reads the bundle's `diptych.json`, if it has one, over what the other files state.
@@ -44,12 +45,15 @@ pub(super) fn apply(bundle: &mut Bundle) -> Result<()> {
         head.activation = activation;
     }
     if let Some(scale) = json.number("logit_scale")? {
-        if scale <= 0.0 {
-            return Err(json.wrong("logit_scale", "a number above 0"));
+        if scale <= 0.0 || !(scale as f32).is_finite() {
+            return Err(json.wrong("logit_scale", "a number above 0 that 32 bits can hold"));
         }
         head.scale = Some(scale as f32);
     }
     if let Some(bias) = json.number("logit_bias")? {
+        if !(bias as f32).is_finite() {
+            return Err(json.wrong("logit_bias", "a number that 32 bits can hold"));
+        }
         head.bias = Some(bias as f32);
     }
     if let (Some(json), Some(image)) = (json.object("image")?, &mut bundle.image) {
@@ -86,7 +90,7 @@ fn image_overrides(json: &Json, image: &mut ImageFiles) -> Result<()> {
         .choice("filter", &FILTERS)?
         .unwrap_or(preprocess.filter);
     preprocess.mean = json.channels("mean")?.unwrap_or(preprocess.mean);
-    preprocess.std = json.channels("std")?.unwrap_or(preprocess.std);
+    preprocess.std = json.divisors("std")?.unwrap_or(preprocess.std);
     Ok(())
 }
 

@@ -160,6 +160,7 @@ fn preprocess(config: &Json) -> Result<Preprocess> {
     };
     let rescale = config.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
     let is_normalised = does("do_normalize", true)?;
+    config.divisors("image_std")?;
     let channels = |key, default: [f64; 3], without: f64| {
         Ok::<_, Error>(if is_normalised {
             config.channels(key)?.unwrap_or(default)

@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     }
 
     let mut output = Output::new(arguments.json);
-    let mut report = common.report(images.paths.len() + images.failures.len(), "images");
+    let mut report = common.report(images.len(), "images");
     let options = common.pipeline_options(&arguments.images);
     rows::encode(
         &encoder,
@@ -98,10 +98,11 @@ fn open(
         } else {
             Towers::Image
         };
-        return Ok((
-            DualEncoder::open_with(&model, &common.encoder_options(towers))?,
-            classes,
-        ));
+        let encoder = DualEncoder::open_with(&model, &common.encoder_options(towers))?;
+        // A file that somebody else wrote there is as good as none.
+        if classes.classes().width() == encoder.width() {
+            return Ok((encoder, classes));
+        }
     }
     let encoder = DualEncoder::open_with(&model, &common.encoder_options(Towers::All))?;
     encoder.image_tower()?;
@@ -138,8 +139,9 @@ fn summary(labels: &[String], templates: &[String], calibration: &Calibration) -
         || "scale unknown".to_owned(),
         |scale| format!("scale {scale:.2}"),
     );
+    let noun = if labels.len() == 1 { "label" } else { "labels" };
     format!(
-        "{} labels, {template}, {scale}, {}",
+        "{} {noun}, {template}, {scale}, {}",
         labels.len(),
         calibration.activation.name()
     )

@@ -68,7 +68,7 @@ enum Run {
 impl Run {
     fn len(&self) -> usize {
         match self {
-            Run::Images(images) => images.paths.len() + images.failures.len(),
+            Run::Images(images) => images.len(),
             Run::Texts(texts) => texts.len(),
         }
     }

@@ -32,7 +32,16 @@ const PROMPTS: [(&str, &str); 3] = [
 #[derive(Debug, Default)]
 pub(super) struct Images {
     pub(super) paths: Vec<PathBuf>,
-    pub(super) failures: Vec<(PathBuf, String)>,
+    pub(super) failures: Vec<Failure>,
+}
+
+/// What could not be walked.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// How many paths stand before it.
+    pub(super) place: usize,
+    pub(super) path: PathBuf,
+    pub(super) message: String,
 }
 
 impl Images {
@@ -40,7 +49,12 @@ impl Images {
     pub(super) fn find(paths: &[PathBuf]) -> Self {
         let mut images = Self::default();
         for path in paths {
-            if path != Path::new(STDIN) && path.is_dir() {
+            if path == Path::new(STDIN) && images.paths.contains(path) {
+                images.fail(
+                    path,
+                    "standard input is given twice and can be read once".to_owned(),
+                );
+            } else if path != Path::new(STDIN) && path.is_dir() {
                 images.walk(path);
             } else {
                 images.paths.push(path.clone());
@@ -51,12 +65,31 @@ impl Images {
 
     /// Those of `more` after these.
     pub(super) fn append(&mut self, more: Images) {
+        let before = self.paths.len();
         self.paths.extend(more.paths);
-        self.failures.extend(more.failures);
+        let moved = |failure: Failure| Failure {
+            place: failure.place + before,
+            ..failure
+        };
+        self.failures.extend(more.failures.into_iter().map(moved));
+    }
+
+    /// How many images and failures there are.
+    pub(super) fn len(&self) -> usize {
+        self.paths.len() + self.failures.len()
+    }
+
+    fn fail(&mut self, path: &Path, what: String) {
+        let message = format!("{}: {what}", path.display());
+        self.failures.push(Failure {
+            place: self.paths.len(),
+            path: path.to_owned(),
+            message,
+        });
     }
 
     fn walk(&mut self, folder: &Path) {
-        let (found, failed) = (self.paths.len(), self.failures.len());
+        let before = self.len();
         let is_shown = |entry: &DirEntry| entry.depth() == 0 || !is_hidden(entry);
         for entry in WalkDir::new(folder)
             .sort_by_file_name()
@@ -71,20 +104,16 @@ impl Images {
                     let cause = error
                         .io_error()
                         .map_or_else(|| error.to_string(), ToString::to_string);
-                    self.failures.push((
-                        path.clone(),
-                        format!("{}: cannot be read: {cause}", path.display()),
-                    ));
+                    self.fail(&path, format!("cannot be read: {cause}"));
                 }
             }
         }
-        if (self.paths.len(), self.failures.len()) == (found, failed) {
-            let what = format!(
-                "{}: folder without images: expected files ending in {}",
-                folder.display(),
-                ENDINGS.join(", ")
+        if self.len() == before {
+            let endings = ENDINGS.join(", ");
+            self.fail(
+                folder,
+                format!("folder without images: expected files ending in {endings}"),
             );
-            self.failures.push((folder.to_owned(), what));
         }
     }
 }
@@ -97,7 +126,9 @@ fn is_image(path: &Path) -> bool {
     let ending = path
         .extension()
         .map(|ending| ending.to_string_lossy().to_lowercase());
-    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) && !path.is_dir()
+    // A pipe would be waited for; a link that leads nowhere is named when it is read.
+    let is_readable = path.metadata().map_or(true, |metadata| metadata.is_file());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) && is_readable
 }
 
 /// Labels: the list given, the file given, or the everyday ones.
@@ -107,7 +138,7 @@ pub(super) fn labels(list: Option<&str>, file: Option<&Path>) -> Result<Vec<Stri
             .split(',')
             .map(|label| label.trim().to_owned())
             .collect()),
-        (None, Some(file)) => Ok(entries(&read_text(file)?)),
+        (None, Some(file)) => entries_of(file, "labels"),
         (None, None) => Ok(entries(EVERYDAY)),
     }
 }
@@ -123,13 +154,22 @@ pub(super) fn templates(given: &[String], set: Option<&str>) -> Result<Vec<Strin
     }
     let path = Path::new(set);
     if path.is_file() {
-        return Ok(entries(&read_text(path)?));
+        return entries_of(path, "templates");
     }
     let names: Vec<&str> = PROMPTS.iter().map(|(name, _)| *name).collect();
     bail!(
         "prompts {set:?} are not known, expected one of {} or a file",
         names.join(", ")
     )
+}
+
+/// The entries of a file, of which there must be one.
+fn entries_of(file: &Path, what: &str) -> Result<Vec<String>> {
+    let entries = entries(&read_text(file)?);
+    if entries.is_empty() {
+        bail!("{}: no {what} in it, expected one a line", file.display());
+    }
+    Ok(entries)
 }
 
 /// One entry a line; blank lines and lines that begin with # are left out.
@@ -238,6 +278,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let images = Images::find(&[folder.path().to_owned(), "missing.png".into()]);
         assert_eq!(images.paths, [PathBuf::from("missing.png")]);
-        assert!(images.failures[0].1.contains("folder without images"));
+        assert!(images.failures[0].message.contains("folder without images"));
     }
 }

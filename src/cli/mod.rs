@@ -88,6 +88,9 @@ struct ImageArguments {
     /// Refuse images of more pixels than this
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
+    /// Memory in MiB that decoding may take at once on all threads; an image that needs more is decoded alone
+    #[arg(long, value_name = "MIB", default_value_t = 192)]
+    decode_memory: u32,
 }
 
 /// How a command ended, when it could run at all.
@@ -193,6 +196,7 @@ impl Common {
         }
         PipelineOptions {
             decoders: usize::from(self.threads.unwrap_or(0)),
+            memory: u64::from(images.decode_memory) << 20,
             image,
         }
     }

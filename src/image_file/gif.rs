@@ -5,14 +5,14 @@ use image::RgbImage;
 
 use super::levels::Canvas;
 use super::orientation::Orientation;
-use super::{Fault, ImageOptions};
+use super::{Fault, Reading};
 
 /// Bytes for each pixel: its colour and its index, once on the screen and once in the frame.
 const BYTES: u64 = 3 + 1 + 1;
 
 pub(super) fn decode(
     bytes: &[u8],
-    options: &ImageOptions,
+    options: &Reading<'_>,
 ) -> Result<(RgbImage, Orientation), Fault> {
     let mut settings = DecodeOptions::new();
     settings.set_color_output(ColorOutput::Indexed);

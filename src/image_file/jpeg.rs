@@ -9,7 +9,7 @@ use mozjpeg::{Decompress, Marker};
 
 use super::levels::{Canvas, cmyk_to_rgb};
 use super::orientation::Orientation;
-use super::{Fault, ImageOptions};
+use super::{Fault, Reading};
 
 /// Bytes of a coefficient; where a file comes in several scans, one is held for each sample.
 const COEFFICIENT_BYTES: u64 = 2;
@@ -20,7 +20,7 @@ const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
 pub(super) fn decode(
     bytes: &[u8],
-    options: &ImageOptions,
+    options: &Reading<'_>,
 ) -> Result<(RgbImage, Orientation), Fault> {
     let has_scans = walk(bytes)?;
     // The C code ends on an error by unwinding, without a message of its own; what it has is freed on the way.
@@ -35,7 +35,7 @@ pub(super) fn decode(
 fn read(
     bytes: &[u8],
     has_scans: bool,
-    options: &ImageOptions,
+    options: &Reading<'_>,
 ) -> Result<(RgbImage, Orientation), Fault> {
     let decoder = Decompress::with_markers(&[Marker::APP(1)]).from_mem(bytes)?;
     let sides = (
@@ -101,7 +101,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-fn orientation(decoder: &Decompress<&[u8]>, options: &ImageOptions) -> Orientation {
+fn orientation(decoder: &Decompress<&[u8]>, options: &Reading<'_>) -> Orientation {
     if !options.exif {
         return Orientation::UPRIGHT;
     }

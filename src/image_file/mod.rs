@@ -13,13 +13,16 @@ mod png;
 mod sniff;
 mod tiff;
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Read;
+use std::ops::Deref;
 use std::path::Path;
 
 use image::RgbImage;
 
 use crate::error::{Error, Result, Source};
+use crate::room::{Room, Taken};
 use sniff::Format;
 
 /// Bytes of memory that a pixel of the limit stands for: three of the image, one for what decoding needs beside it.
@@ -104,19 +107,40 @@ pub(crate) fn read_image(file: impl Read, path: &Path, options: &ImageOptions) -
     Ok(bytes)
 }
 
-/// How many pixels an image's header states, 0 where it cannot be told.
-pub(crate) fn stated_pixels(bytes: &[u8]) -> u64 {
-    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let sides = reader.ok().and_then(|reader| reader.into_dimensions().ok());
-    sides.map_or(0, |(width, height)| u64::from(width) * u64::from(height))
-}
-
 /// The image in a file's bytes, upright, as 8-bit RGB; see [`open_image`].
 ///
 /// # Errors
 ///
 /// As [`open_image`], with `name` for the path; never [`Error::Read`].
 pub fn decode_image(bytes: &[u8], name: &Path, options: &ImageOptions) -> Result<RgbImage> {
+    decode(
+        bytes,
+        name,
+        &Reading {
+            options,
+            room: None,
+            taken: Cell::new(None),
+        },
+    )
+}
+
+/// As [`decode_image`], with memory taken from `room`; it is given back when the second value is dropped.
+pub(crate) fn decode_within<'a>(
+    bytes: &[u8],
+    name: &Path,
+    options: &'a ImageOptions,
+    room: &'a Room,
+) -> Result<(RgbImage, Option<Taken<'a>>)> {
+    let reading = Reading {
+        options,
+        room: Some(room),
+        taken: Cell::new(None),
+    };
+    let image = decode(bytes, name, &reading)?;
+    Ok((image, reading.taken.into_inner()))
+}
+
+fn decode(bytes: &[u8], name: &Path, reading: &Reading<'_>) -> Result<RgbImage> {
     let Some(format) = Format::of(bytes) else {
         return Err(Error::NotAnImage {
             path: name.to_owned(),
@@ -124,14 +148,29 @@ pub fn decode_image(bytes: &[u8], name: &Path, options: &ImageOptions) -> Result
         });
     };
     let (image, orientation) = match format {
-        Format::Jpeg => jpeg::decode(bytes, options),
-        Format::Png => png::decode(bytes, options),
-        Format::Gif => gif::decode(bytes, options),
-        Format::Tiff => tiff::decode(bytes, options),
-        Format::Other(format) => other::decode(bytes, format, options),
+        Format::Jpeg => jpeg::decode(bytes, reading),
+        Format::Png => png::decode(bytes, reading),
+        Format::Gif => gif::decode(bytes, reading),
+        Format::Tiff => tiff::decode(bytes, reading),
+        Format::Other(format) => other::decode(bytes, format, reading),
     }
     .map_err(|fault| fault.at(name))?;
     Ok(orientation.apply(image))
+}
+
+/// The reading of one image: its options, and the memory that it has taken.
+struct Reading<'a> {
+    options: &'a ImageOptions,
+    room: Option<&'a Room>,
+    taken: Cell<Option<Taken<'a>>>,
+}
+
+impl Deref for Reading<'_> {
+    type Target = ImageOptions;
+
+    fn deref(&self) -> &ImageOptions {
+        self.options
+    }
 }
 
 impl ImageOptions {
@@ -139,8 +178,11 @@ impl ImageOptions {
     fn max_bytes(&self) -> u64 {
         self.max_pixels.saturating_mul(BYTES_PER_PIXEL)
     }
+}
 
+impl Reading<'_> {
     /// Nothing, if an image of this size may be decoded from a file of `file` bytes at `per_pixel` bytes of memory more.
+    /// Where memory is shared, waits until there is enough.
     fn check(&self, width: u32, height: u32, per_pixel: u64, file: usize) -> Result<(), Fault> {
         if width == 0 || height == 0 {
             return Err(Fault::decode("the image has no pixels"));
@@ -153,6 +195,13 @@ impl ImageOptions {
                 height,
                 limit,
             });
+        }
+        if let Some(room) = self.room {
+            // What was taken for a smaller estimate is given back first: nobody waits holding anything.
+            drop(self.taken.take());
+            let pixels = u64::from(width) * u64::from(height);
+            self.taken
+                .set(Some(room.take(pixels * per_pixel + file as u64)));
         }
         Ok(())
     }

@@ -6,12 +6,12 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 
 use super::levels::{Canvas, clip, narrow};
 use super::orientation::Orientation;
-use super::{Fault, ImageOptions};
+use super::{Fault, Reading};
 
 pub(super) fn decode(
     bytes: &[u8],
     format: ImageFormat,
-    options: &ImageOptions,
+    options: &Reading<'_>,
 ) -> Result<(RgbImage, Orientation), Fault> {
     if format == ImageFormat::WebP && !is_whole_riff(bytes) {
         return Err(Fault::decode("the file is cut off"));

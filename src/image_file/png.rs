@@ -7,7 +7,7 @@ use image::RgbImage;
 
 use super::levels::{Canvas, narrow};
 use super::orientation::Orientation;
-use super::{Fault, ImageOptions};
+use super::{Fault, Reading};
 
 /// The keyword under which ImageMagick and others keep EXIF as text.
 const EXIF_KEYWORD: &str = "Raw profile type exif";
@@ -17,7 +17,7 @@ const XMP_KEYWORD: &str = "XML:com.adobe.xmp";
 
 pub(super) fn decode(
     bytes: &[u8],
-    options: &ImageOptions,
+    options: &Reading<'_>,
 ) -> Result<(RgbImage, Orientation), Fault> {
     let limit = usize::try_from(options.max_bytes()).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: limit });

@@ -9,7 +9,7 @@ use image::RgbImage;
 
 use super::levels::{Canvas, clip, cmyk_to_rgb, narrow, ycbcr_to_rgb};
 use super::orientation::{Entry, Orientation};
-use super::{Fault, ImageOptions};
+use super::{Fault, Reading};
 
 /// What tag `ExtraSamples` says of alpha that colours are multiplied with already.
 const PREMULTIPLIED: u16 = 1;
@@ -28,7 +28,7 @@ const PLANES: u16 = 2;
 
 pub(super) fn decode(
     bytes: &[u8],
-    options: &ImageOptions,
+    options: &Reading<'_>,
 ) -> Result<(RgbImage, Orientation), Fault> {
     // The decoder knows no palettes: it is told that the indices are grey.
     let indices = as_gray(bytes, options);
@@ -84,7 +84,7 @@ fn tag(decoder: &mut File<'_>, tag: Tag) -> Result<Vec<u16>, Fault> {
     Ok(values.unwrap_or_default())
 }
 
-fn limits(options: &ImageOptions) -> Limits {
+fn limits(options: &Reading<'_>) -> Limits {
     let most = usize::try_from(options.max_bytes()).unwrap_or(usize::MAX);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = most;
@@ -207,7 +207,7 @@ fn add(
 }
 
 /// The file with palette indices declared as grey, if it holds such and memory for a copy is allowed.
-fn as_gray(bytes: &[u8], options: &ImageOptions) -> Option<Vec<u8>> {
+fn as_gray(bytes: &[u8], options: &Reading<'_>) -> Option<Vec<u8>> {
     if bytes.len() as u64 > options.max_bytes() / 2 {
         return None;
     }

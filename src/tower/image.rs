@@ -5,11 +5,11 @@ use std::sync::Arc;
 use image::RgbImage;
 use ndarray::Ix2;
 
-use super::{Batch, Role, RowGraph, TextTower};
+use super::{Batch, Role, RowGraph, TextTower, fixed_sides};
 use crate::bundle::Activation;
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
-use crate::preprocess::{Preprocess, Resize};
+use crate::preprocess::Preprocess;
 use crate::session::{Graph, Port};
 
 /// Outputs that hold an image's row, most telling first.
@@ -36,12 +36,13 @@ pub struct ImageTower {
 
 impl ImageTower {
     pub(crate) fn new(graph: Arc<Graph>, preprocess: Preprocess) -> Result<Self> {
-        let graph = RowGraph::new(graph, Role::Pixels, &OUTPUTS)?;
+        let stated = fixed_sides(&preprocess);
+        let graph = RowGraph::new(graph, Role::Pixels, &OUTPUTS, stated.unwrap_or((1, 1)))?;
         let port = graph
             .port(Role::Pixels)
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
-        let side = side(&graph, &port, &preprocess)?;
+        let side = side(&graph, &port, stated)?;
         Ok(Self {
             width: graph.row_width()?,
             graph,
@@ -134,7 +135,10 @@ impl ImageTower {
     ) -> Result<Option<(f32, f32)>> {
         const LOGITS: &str = "logits_per_image";
         let graph = &self.graph.graph;
-        if !graph.outputs().iter().any(|port| port.name == LOGITS) || self.fixed_batch.is_some() {
+        if !graph.outputs().iter().any(|port| port.name == LOGITS)
+            || self.fixed_batch.is_some()
+            || !text.takes(2)
+        {
             return Ok(None);
         }
         let tokens = text.tokenizer().encode(&["a photo of a cat", "night"])?;
@@ -146,7 +150,7 @@ impl ImageTower {
             tokens: Some(&tokens),
         };
         let wanted = [self.graph.output.as_str(), text.output(), LOGITS];
-        let outputs = graph.run(batch.feeds(graph, &self.graph.roles), &wanted)?;
+        let outputs = graph.run(batch.feeds(graph, &self.graph.roles, self.side), &wanted)?;
 
         let [image, texts] =
             [0, 1].map(|index| outputs[index].clone().into_dimensionality::<Ix2>());
@@ -158,7 +162,7 @@ impl ImageTower {
             scores.into_raw_vec_and_offset().0,
             outputs[2].as_slice().unwrap_or(&[0.0; 2]),
         );
-        Ok(Some(match activation {
+        let (scale, bias) = match activation {
             Activation::Softmax => {
                 let surest = usize::from(scores[1].abs() > scores[0].abs());
                 (logits[surest] / scores[surest], 0.0)
@@ -167,7 +171,18 @@ impl ImageTower {
                 let scale = (logits[0] - logits[1]) / (scores[0] - scores[1]);
                 (scale, logits[0] - scale * scores[0])
             }
-        }))
+        };
+        if !(scale > 0.0 && scale.is_finite() && bias.is_finite()) {
+            return Err(Error::GraphInterface {
+                path: graph.path().to_owned(),
+                found: format!(
+                    "logits {} and {} for scores {} and {}",
+                    logits[0], logits[1], scores[0], scores[1]
+                ),
+                expected: "logits that are scores times a scale above 0".to_owned(),
+            });
+        }
+        Ok(Some((scale, bias)))
     }
 
     fn run(&self, values: Vec<f32>, count: usize) -> Result<Embeddings> {
@@ -183,14 +198,12 @@ impl ImageTower {
 }
 
 /// Height and width on which the graph and the configs agree.
-fn side(graph: &RowGraph, port: &Port, preprocess: &Preprocess) -> Result<(usize, usize)> {
-    let stated = fixed_sides(preprocess);
+fn side(graph: &RowGraph, port: &Port, stated: Option<(usize, usize)>) -> Result<(usize, usize)> {
     let fixed = [port.shape[2], port.shape[3]];
-    let agree =
-        |fixed: Option<usize>, stated: u32| fixed.is_none_or(|fixed| fixed == stated as usize);
+    let agree = |fixed: Option<usize>, stated: usize| fixed.is_none_or(|fixed| fixed == stated);
     match stated {
         Some((height, width)) if agree(fixed[0], height) && agree(fixed[1], width) => {
-            Ok((height as usize, width as usize))
+            Ok((height, width))
         }
         stated => Err(Error::GraphInterface {
             path: graph.graph.path().to_owned(),
@@ -203,12 +216,4 @@ fn side(graph: &RowGraph, port: &Port, preprocess: &Preprocess) -> Result<(usize
             },
         }),
     }
-}
-
-/// Height and width that every image comes out with, if they are the same for all.
-fn fixed_sides(preprocess: &Preprocess) -> Option<(u32, u32)> {
-    preprocess.crop.or(match preprocess.resize {
-        Some(Resize::Squash { height, width }) => Some((height, width)),
-        _ => None,
-    })
 }

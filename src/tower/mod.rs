@@ -12,6 +12,7 @@ use ndarray::{Array2, Ix2};
 
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
+use crate::preprocess::{Preprocess, Resize};
 use crate::session::{Feed, Graph, Port, Values};
 use crate::tokenize::Tokens;
 
@@ -105,8 +106,9 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// A feed for each input of the graph. An input whose half is not asked for gets one item of zeros.
-    fn feeds(self, graph: &Graph, roles: &[Role]) -> Vec<Feed> {
+    /// A feed for each input of the graph. An input whose half is not asked for gets one item of zeros, an image of
+    /// height and width `side` where the graph takes any.
+    fn feeds(self, graph: &Graph, roles: &[Role], side: (usize, usize)) -> Vec<Feed> {
         let tokens = self.tokens;
         let mut pixels = self.pixels;
         graph
@@ -119,7 +121,7 @@ impl Batch<'_> {
                         shape: shape.to_vec(),
                         values: Values::Floats(values),
                     },
-                    None => filled(port, &[1, 3, 224, 224], 0),
+                    None => filled(port, &[1, 3, side.0, side.1], 0),
                 },
                 (Role::Ids, Some(tokens)) => integers(&tokens.ids),
                 (Role::Mask, Some(tokens)) => integers(&tokens.mask),
@@ -161,11 +163,13 @@ struct RowGraph {
     graph: Arc<Graph>,
     roles: Vec<Role>,
     output: String,
+    /// Height and width of images, as the bundle's configs say.
+    side: (usize, usize),
 }
 
 impl RowGraph {
     /// `graph` as a tower that needs an input of role `needs` and gives rows under one of `names`.
-    fn new(graph: Arc<Graph>, needs: Role, names: &[&str]) -> Result<Self> {
+    fn new(graph: Arc<Graph>, needs: Role, names: &[&str], side: (usize, usize)) -> Result<Self> {
         let roles = roles(&graph)?;
         if !roles.contains(&needs) {
             let expected = if needs == Role::Pixels {
@@ -180,6 +184,7 @@ impl RowGraph {
             graph,
             roles,
             output,
+            side,
         })
     }
 
@@ -194,7 +199,7 @@ impl RowGraph {
         match declared {
             Some(width) => Ok(width),
             None => {
-                let feeds = Batch::default().feeds(&self.graph, &self.roles);
+                let feeds = Batch::default().feeds(&self.graph, &self.roles, self.side);
                 Ok(self.graph.run(feeds, &[&self.output])?[0]
                     .shape()
                     .last()
@@ -210,7 +215,7 @@ impl RowGraph {
 
     /// Unit rows for the `count` items of `batch`.
     fn run(&self, batch: Batch<'_>, count: usize) -> Result<Embeddings> {
-        let feeds = batch.feeds(&self.graph, &self.roles);
+        let feeds = batch.feeds(&self.graph, &self.roles, self.side);
         let output = self.graph.run(feeds, &[&self.output])?.swap_remove(0);
         let shape = output.shape().to_vec();
         let rows: Option<Array2<f32>> = output
@@ -232,4 +237,13 @@ impl RowGraph {
             other => other,
         })
     }
+}
+
+/// Height and width that every image comes out with, if they are the same for all.
+pub(crate) fn fixed_sides(preprocess: &Preprocess) -> Option<(usize, usize)> {
+    let sides = preprocess.crop.or(match preprocess.resize {
+        Some(Resize::Squash { height, width }) => Some((height, width)),
+        _ => None,
+    });
+    sides.map(|(height, width)| (height as usize, width as usize))
 }

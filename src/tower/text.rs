@@ -40,8 +40,9 @@ pub struct TextRows {
 }
 
 impl TextTower {
-    pub(crate) fn new(graph: Arc<Graph>, files: &TextFiles) -> Result<Self> {
-        let graph = RowGraph::new(graph, Role::Ids, &OUTPUTS)?;
+    /// `side` is that of the bundle's images, for a graph that takes both.
+    pub(crate) fn new(graph: Arc<Graph>, files: &TextFiles, side: (usize, usize)) -> Result<Self> {
+        let graph = RowGraph::new(graph, Role::Ids, &OUTPUTS, side)?;
         let port = graph
             .port(Role::Ids)
             .cloned()
@@ -63,6 +64,11 @@ impl TextTower {
     /// What turns texts into ids.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// Whether the graph takes `count` texts at once.
+    pub(crate) fn takes(&self, count: usize) -> bool {
+        self.fixed_batch.is_none_or(|batch| batch == count)
     }
 
     /// The name of the output that gives rows.
