@@ -228,6 +228,79 @@ fn a_tokenizer_of_another_model_is_refused() {
 }
 
 #[test]
+fn a_tokenizer_cut_off_anywhere_is_named() {
+    for part in 1..20 {
+        let cut = |folder: &Path| {
+            let path = folder.join("tokenizer.json");
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() * part / 20]).unwrap();
+        };
+        assert_says(
+            &message("transformers-clip", cut),
+            &["BUNDLE/tokenizer.json: tokenizer cannot be used"],
+        );
+    }
+}
+
+#[test]
+fn a_context_without_room_for_a_text_is_refused() {
+    for length in [1, 2] {
+        let short = |folder: &Path| {
+            let json = format!("{{\"text\": {{\"context_length\": {length}}}}}");
+            fs::write(folder.join("diptych.json"), json).unwrap();
+        };
+        for name in ["transformers-clip", "open-clip"] {
+            assert_says(
+                &message(name, short),
+                &["has no room beside 2 start and end tokens"],
+            );
+        }
+    }
+}
+
+#[test]
+fn figures_that_would_end_in_no_number_are_refused() {
+    let write = |json: &'static str| {
+        move |folder: &Path| fs::write(folder.join("diptych.json"), json).unwrap()
+    };
+    let said = |json| message("transformers-clip", write(json));
+    assert_says(
+        &said("{\"logit_scale\": 1e39}"),
+        &["logit_scale is 1e+39, expected a number above 0"],
+    );
+    assert_says(&said("{\"logit_bias\": -1e39}"), &["logit_bias is -1e+39"]);
+    assert_says(
+        &said("{\"image\": {\"std\": [0, 1, 1]}}"),
+        &["image.std is [0,1,1], expected three numbers above 0"],
+    );
+}
+
+/// One `model.onnx` has the towers that its graph has inputs for.
+#[test]
+fn one_graph_of_one_tower_is_a_bundle() {
+    for (graph, other) in [
+        ("vision_model", "tokenizer.json"),
+        ("text_model", "preprocessor_config.json"),
+    ] {
+        let folder = copy("transformers-clip");
+        let onnx = folder.path().join("onnx");
+        fs::rename(
+            onnx.join(format!("{graph}.onnx")),
+            folder.path().join("model.onnx"),
+        )
+        .unwrap();
+        fs::remove_dir_all(onnx).unwrap();
+        fs::remove_file(folder.path().join(other)).unwrap();
+        let encoder = DualEncoder::open(folder.path()).unwrap();
+        let is_image = graph == "vision_model";
+        assert_eq!(
+            (encoder.image_tower().is_ok(), encoder.text_tower().is_ok()),
+            (is_image, !is_image)
+        );
+    }
+}
+
+#[test]
 fn graphs_in_each_others_place_are_refused() {
     let swap = |folder: &Path| {
         fs::copy(

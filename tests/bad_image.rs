@@ -237,10 +237,10 @@ fn memory_is_bounded() {
     let colour = image::RgbImage::from_fn(6000, 4000, |x, y| {
         image::Rgb([x as u8, y as u8, (x + y) as u8])
     });
-    for name in ["photo-1.jpg", "photo-2.jpg"] {
+    for name in ["photo-1.jpg", "photo-2.jpg", "photo-3.jpg", "photo-4.jpg"] {
         colour.save(folder.path().join(name)).unwrap();
     }
-    let all = peak(embed(folder.path()).args(["--threads", "2"]));
+    let all = peak(embed(folder.path()).args(["--threads", "8"]));
     assert!(model > 10_000 && all > model, "{model} {all}");
     let beyond = (all - model) * 1024 / 1_000_000;
     println!(

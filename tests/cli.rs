@@ -334,6 +334,52 @@ fn a_text_too_long_is_cut_and_said() {
 }
 
 #[test]
+fn a_folder_that_fails_stands_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().to_str().unwrap();
+    let paths = [
+        image("gray.png"),
+        empty.to_owned(),
+        image("plain.qoi"),
+        empty.to_owned(),
+    ];
+    let output = run(with_model(MODEL, &["embed"]).args(&paths));
+    let found: Vec<String> = lines(&output)
+        .iter()
+        .map(|line| line["path"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((output.status.code(), &found[..]), (Some(1), &paths[..]));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_a_folder_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(golden("images/gray.png"), folder.path().join("a.png")).unwrap();
+    let made = Command::new("mkfifo")
+        .arg(folder.path().join("b.png"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let output = run(with_model(MODEL, &["embed"]).arg(folder.path()));
+    assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 1));
+}
+
+#[test]
+fn a_text_of_megabytes_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("texts.txt");
+    std::fs::write(&file, "long words ".repeat(500_000)).unwrap();
+    let output = run(with_model(MODEL, &["embed", "--texts"]).arg(&file));
+    assert_eq!((output.status.code(), lines(&output).len()), (Some(0), 1));
+    assert!(
+        stderr(&output).contains("1 text longer than 77 tokens was cut"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn an_empty_list_of_texts_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("texts.txt");

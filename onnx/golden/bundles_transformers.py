@@ -185,7 +185,7 @@ def transformers_images(
         encode_images=rows,
         image_graph="onnx/vision_model.onnx",
         image_output="image_embeds",
-        min_cosine=1 - 1e-4 if half else 1 - 1e-6,
+        min_cosine=1 - 1e-5 if half else 1 - 1e-6,
     )
 
 
@@ -242,7 +242,8 @@ def combined(
     dynamic = {
         "input_ids": tokens,
         "attention_mask": tokens,
-        "pixel_values": images,
+        # Published graphs leave the sides open too; then only the configs state them.
+        "pixel_values": images | ({2: "height", 3: "width"} if graph == "model.onnx" else {}),
         "text_embeds": texts,
         "image_embeds": images,
     }
