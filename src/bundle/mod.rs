@@ -262,18 +262,18 @@ fn find_graphs(path: &Path) -> Result<Option<Graphs>> {
         text,
     });
     match (found, variant("model")) {
-        (None, Some(model)) => one_graph(model).map(Some),
+        (None, Some(model)) => one_graph(&model).map(Some),
         (found, _) => Ok(found),
     }
 }
 
 /// A bundle of one graph has the towers that the graph has inputs for: pixels have four axes, ids two.
-fn one_graph(model: PathBuf) -> Result<Graphs> {
-    let axes = graph_file::read(&model)?.input_axes;
-    let with = |count| axes.contains(&count).then(|| model.clone());
+fn one_graph(model: &Path) -> Result<Graphs> {
+    let axes = graph_file::read(model)?.input_axes;
+    let with = |count| axes.contains(&count).then(|| model.to_owned());
     let (image, text) = (with(4), with(2));
     // What has neither is no tower; loading it will say so.
-    let image = image.or_else(|| text.is_none().then_some(model.clone()));
+    let image = image.or_else(|| text.is_none().then(|| model.to_owned()));
     Ok(Graphs {
         layout: Layout::Combined,
         image,

@@ -50,10 +50,7 @@ impl Images {
         let mut images = Self::default();
         for path in paths {
             if path == Path::new(STDIN) && images.paths.contains(path) {
-                images.fail(
-                    path,
-                    "standard input is given twice and can be read once".to_owned(),
-                );
+                images.fail(path, "standard input is given twice and can be read once");
             } else if path != Path::new(STDIN) && path.is_dir() {
                 images.walk(path);
             } else {
@@ -79,7 +76,7 @@ impl Images {
         self.paths.len() + self.failures.len()
     }
 
-    fn fail(&mut self, path: &Path, what: String) {
+    fn fail(&mut self, path: &Path, what: &str) {
         let message = format!("{}: {what}", path.display());
         self.failures.push(Failure {
             place: self.paths.len(),
@@ -104,7 +101,7 @@ impl Images {
                     let cause = error
                         .io_error()
                         .map_or_else(|| error.to_string(), ToString::to_string);
-                    self.fail(&path, format!("cannot be read: {cause}"));
+                    self.fail(&path, &format!("cannot be read: {cause}"));
                 }
             }
         }
@@ -112,7 +109,7 @@ impl Images {
             let endings = ENDINGS.join(", ");
             self.fail(
                 folder,
-                format!("folder without images: expected files ending in {endings}"),
+                &format!("folder without images: expected files ending in {endings}"),
             );
         }
     }
