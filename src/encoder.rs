@@ -219,6 +219,10 @@ impl DualEncoder {
     ///
     /// [`Error::NoTower`], [`Error::Graph`], [`Error::NoRow`].
     ///
+    /// # Panics
+    ///
+    /// If an image has a side of 0.
+    ///
     /// # Source
     ///
     /// `CLIPModel.get_image_features` of transformers, `encode_image` of open_clip, each divided by its norm; equal to

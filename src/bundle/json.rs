@@ -127,6 +127,12 @@ impl Json {
         self.read(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
+    /// The special token at `key`, which is stated as a string or, with its flags, as an object.
+    pub(crate) fn token(&self, key: &str) -> Result<Option<String>> {
+        let content = format!("{key}.content");
+        self.string(if self.has(&content) { &content } else { key })
+    }
+
     pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         self.read(key, "a number", |value| {
             value.as_f64().filter(|number| number.is_finite())

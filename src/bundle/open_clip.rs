@@ -202,12 +202,10 @@ fn text_files(
     let text_cfg = model
         .object("text_cfg")?
         .ok_or_else(|| model.wrong("text_cfg", "an object"))?;
-    let token = |name: &str| -> Result<Option<String>> {
-        let Some(json) = &tokenizer_config else {
-            return Ok(None);
-        };
-        let content = format!("{name}.content");
-        json.string(if json.has(&content) { &content } else { name })
+    let token = |name| {
+        tokenizer_config
+            .as_ref()
+            .map_or(Ok(None), |json| json.token(name))
     };
     let kwargs = text_cfg.object("tokenizer_kwargs")?;
     let strips = kwargs

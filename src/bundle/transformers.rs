@@ -359,13 +359,7 @@ fn pad(
     special: Option<&Json>,
 ) -> Result<Pad> {
     for json in tokenizer_config.into_iter().chain(special) {
-        // A token is stated as a string or, with its flags, as an object.
-        let token = if json.has("pad_token.content") {
-            "pad_token.content"
-        } else {
-            "pad_token"
-        };
-        if let Some(token) = json.string(token)? {
+        if let Some(token) = json.token("pad_token")? {
             return Ok(Pad::Token(token));
         }
     }

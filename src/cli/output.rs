@@ -18,6 +18,11 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|kind| kind == io::ErrorKind::BrokenPipe)
 }
 
+/// A name as it may be shown: a control character in it would move the cursor or break the line.
+pub(super) fn printable(name: &str) -> String {
+    name.replace(char::is_control, "\u{fffd}")
+}
+
 /// Standard output, line by line.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -46,7 +51,7 @@ impl Output {
                 predictions,
             });
         }
-        writeln!(self.stdout, "{}", path.display())?;
+        writeln!(self.stdout, "{}", printable(&path.to_string_lossy()))?;
         for prediction in predictions {
             let figure = match prediction.probability {
                 Some(probability) => format!("{:5.1} %", 100.0 * probability),

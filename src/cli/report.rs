@@ -12,10 +12,19 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Outcome;
+use super::output::printable;
+
+/// One line, whatever the text holds; ONNX Runtime's messages have several.
+fn say(text: &str) {
+    eprintln!(
+        "diptych: {}",
+        printable(&text.trim_end().replace('\n', " "))
+    );
+}
 
 /// A line that is worth knowing.
 pub(super) fn notice(line: &str) {
-    eprintln!("diptych: {line}");
+    say(line);
 }
 
 /// That texts were longer than the model's context.
@@ -33,7 +42,7 @@ pub(super) fn cut(count: usize, limit: usize, first: &str) {
 
 /// Why the program could not run, and what to do.
 pub(super) fn fatal(error: &anyhow::Error) {
-    eprintln!("diptych: {}", chain(error));
+    say(&chain(error));
     print_hint(error.downcast_ref::<diptych::Error>());
 }
 
@@ -111,7 +120,7 @@ impl Report {
     pub(super) fn fail(&mut self, message: &str, error: Option<&diptych::Error>) {
         self.failed += 1;
         self.bar.suspend(|| {
-            eprintln!("diptych: {message}");
+            say(message);
             print_hint(error);
         });
     }
