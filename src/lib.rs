@@ -50,6 +50,7 @@ mod embedding;
 mod encoder;
 mod error;
 mod graph_file;
+mod hex;
 mod image_file;
 mod npy;
 pub mod pipeline;

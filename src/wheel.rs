@@ -11,6 +11,7 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 use crate::cache;
+use crate::hex::hex;
 
 /// The pinned version of ONNX Runtime.
 pub(crate) const VERSION: &str = "1.31.1";
@@ -182,11 +183,6 @@ fn unpack(bytes: &[u8], wheel: &Wheel, library: &Path) -> Result<(), String> {
     fs::write(&partial, content)
         .and_then(|()| fs::rename(&partial, library))
         .map_err(|error| format!("{} cannot be written: {error}", library.display()))
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use crate::cache;
 use crate::embedding::{Embeddings, top_k};
 use crate::encoder::{Calibration, DualEncoder};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::npy;
-use crate::wheel::hex;
 
 /// Where a template takes its label.
 const PLACE: &str = "{}";

@@ -208,7 +208,7 @@ impl Bundle {
             all.update([0]);
             all.update(content);
         }
-        Ok(crate::wheel::hex(&all.finalize()))
+        Ok(crate::hex::hex(&all.finalize()))
     }
 }
 
