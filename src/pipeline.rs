@@ -13,7 +13,7 @@ use std::thread;
 use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
-use crate::image_file::{ImageOptions, decode_image, decode_within, read_image};
+use crate::image_file::{ImageOptions, decode_within, read_image};
 use crate::room::Room;
 use crate::tower::ImageTower;
 
@@ -131,8 +131,8 @@ fn prepare_all(
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        // Nobody waits for it any more when the caller has stopped.
         let prepared = catch_unwind(AssertUnwindSafe(|| prepare(tower, job.path, room, options)));
+        // Nobody waits for it any more when the caller has stopped.
         let _ = job
             .prepared
             .send(prepared.unwrap_or_else(|_| Err(interrupted(job.path))));
@@ -153,13 +153,9 @@ fn prepare(
         (Box::new(file), length)
     };
     // A file of this length is not even read beside others; what others need is known once their header is.
-    if length > LONG_FILE {
-        let _all = room.take(u64::MAX);
-        let bytes = read_image(file, path, options)?;
-        return Ok(tower.prepare(&decode_image(&bytes, path, options)?));
-    }
+    let all = (length > LONG_FILE).then(|| room.take(u64::MAX));
     let bytes = read_image(file, path, options)?;
-    let (image, _taken) = decode_within(&bytes, path, options, room)?;
+    let (image, _taken) = decode_within(&bytes, path, options, all.is_none().then_some(room))?;
     Ok(tower.prepare(&image))
 }
 

@@ -71,11 +71,11 @@ impl ZeroShot {
     ///
     /// open_clip's `build_zero_shot_classifier`.
     pub fn new(encoder: &DualEncoder, labels: &[String], templates: &[String]) -> Result<Self> {
-        check(labels, templates)?;
+        let labels = checked(labels, templates)?;
         let fill = |label: &String| -> Vec<String> {
             templates
                 .iter()
-                .map(|template| template.replace(PLACE, label.trim()))
+                .map(|template| template.replace(PLACE, label))
                 .collect()
         };
         let texts: Vec<String> = labels.iter().flat_map(fill).collect();
@@ -90,57 +90,11 @@ impl ZeroShot {
             .iter()
             .map(Embeddings::mean)
             .collect::<Result<Vec<_>>>()?;
-        let labels = labels.iter().map(|label| label.trim().to_owned()).collect();
         Ok(Self {
             labels,
             classes: Embeddings::concat(encoder.width(), &classes)?,
             cut,
         })
-    }
-
-    /// The class matrix of an earlier run with the same bundle, labels and templates, from the cache folder.
-    ///
-    /// `None` if there is none, or it cannot be read; the encoder is then needed.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`ZeroShot::new`] that need no model.
-    pub fn from_cache(
-        bundle: &Bundle,
-        labels: &[String],
-        templates: &[String],
-    ) -> Result<Option<Self>> {
-        check(labels, templates)?;
-        let Some(file) = cache_file(bundle, labels, templates) else {
-            return Ok(None);
-        };
-        let classes = npy::read(&file)
-            .ok()
-            .and_then(|rows| Embeddings::new(rows).ok());
-        let labels: Vec<String> = labels.iter().map(|label| label.trim().to_owned()).collect();
-        Ok(classes
-            .filter(|classes| classes.len() == labels.len())
-            .map(|classes| Self {
-                labels,
-                classes,
-                cut: Vec::new(),
-            }))
-    }
-
-    /// Keeps the class matrix for [`ZeroShot::from_cache`], unless texts were cut, which must be said again. A cache
-    /// that can't be written is no error: the matrix is made again next time.
-    pub fn keep(&self, bundle: &Bundle, templates: &[String]) {
-        if !self.cut.is_empty() {
-            return;
-        }
-        let Some(file) = cache_file(bundle, &self.labels, templates) else {
-            return;
-        };
-        let partial = file.with_extension(format!("{}.partial", std::process::id()));
-        let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
-        if folder.is_ok() && npy::write(&partial, &self.classes).is_ok() {
-            let _ = fs::rename(&partial, &file);
-        }
     }
 
     /// The labels, in the order given.
@@ -195,7 +149,59 @@ impl ZeroShot {
     }
 }
 
-fn check(labels: &[String], templates: &[String]) -> Result<()> {
+/// Where the class matrix of one bundle, its labels and its templates is kept in the cache folder.
+#[derive(Debug, Clone)]
+pub struct ClassCache {
+    labels: Vec<String>,
+    /// `None` where there is no cache folder, or keeping is not worth it.
+    file: Option<PathBuf>,
+}
+
+impl ClassCache {
+    /// The place for these labels and templates with `bundle`.
+    ///
+    /// # Cost
+    ///
+    /// From a hundred texts on, that of [`Bundle::fingerprint`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ZeroShot::new`] that need no model.
+    pub fn new(bundle: &Bundle, labels: &[String], templates: &[String]) -> Result<Self> {
+        let labels = checked(labels, templates)?;
+        Ok(Self {
+            file: cache_file(bundle, &labels, templates),
+            labels,
+        })
+    }
+
+    /// The class matrix of an earlier run, or `None` if there is none or it cannot be read: the encoder is then needed.
+    pub fn read(&self) -> Option<ZeroShot> {
+        let classes = Embeddings::new(npy::read(self.file.as_ref()?).ok()?).ok()?;
+        let is_whole = classes.len() == self.labels.len();
+        is_whole.then(|| ZeroShot {
+            labels: self.labels.clone(),
+            classes,
+            cut: Vec::new(),
+        })
+    }
+
+    /// Keeps a class matrix for the next run, unless texts were cut, which must be said again. A cache that can't be
+    /// written is no error: the matrix is made again next time.
+    pub fn keep(&self, classes: &ZeroShot) {
+        let Some(file) = self.file.as_ref().filter(|_| classes.cut.is_empty()) else {
+            return;
+        };
+        let partial = file.with_extension(format!("{}.partial", std::process::id()));
+        let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
+        if folder.is_ok() && npy::write(&partial, &classes.classes).is_ok() {
+            let _ = fs::rename(&partial, file);
+        }
+    }
+}
+
+/// The labels without blanks around them, if both lists make sense.
+fn checked(labels: &[String], templates: &[String]) -> Result<Vec<String>> {
     if labels.is_empty() {
         return Err(Error::Empty { what: "labels" });
     }
@@ -208,12 +214,7 @@ fn check(labels: &[String], templates: &[String]) -> Result<()> {
         });
     }
     let mut seen = std::collections::HashMap::new();
-    for (position, label) in labels
-        .iter()
-        .map(|label| label.trim())
-        .enumerate()
-        .map(|(index, label)| (index + 1, label))
-    {
+    for (label, position) in labels.iter().map(|label| label.trim()).zip(1..) {
         if label.is_empty() {
             return Err(Error::BlankLabel { position });
         }
@@ -225,7 +226,7 @@ fn check(labels: &[String], templates: &[String]) -> Result<()> {
             });
         }
     }
-    Ok(())
+    Ok(labels.iter().map(|label| label.trim().to_owned()).collect())
 }
 
 /// Where the class matrix is kept: named by everything that it depends on.
@@ -237,12 +238,8 @@ fn cache_file(bundle: &Bundle, labels: &[String], templates: &[String]) -> Optio
     // What this version makes of a text may differ from what another one did.
     name.update(env!("CARGO_PKG_VERSION"));
     name.update(bundle.fingerprint().ok()?);
-    for text in labels
-        .iter()
-        .map(|label| label.trim())
-        .chain(["\n"])
-        .chain(templates.iter().map(String::as_str))
-    {
+    let texts = labels.iter().map(String::as_str).chain(["\n"]);
+    for text in texts.chain(templates.iter().map(String::as_str)) {
         name.update(text);
         name.update([0]);
     }
@@ -265,7 +262,7 @@ mod tests {
     fn lists_that_make_no_sense_are_refused() {
         let plain = texts(&["a photo of a {}."]);
         let message = |labels: &[&str], templates: &[String]| {
-            check(&texts(labels), templates).unwrap_err().to_string()
+            checked(&texts(labels), templates).unwrap_err().to_string()
         };
         assert_eq!(message(&[], &plain), "no labels given");
         assert_eq!(message(&["cat"], &[]), "no templates given");
@@ -278,6 +275,6 @@ mod tests {
             message(&["cat"], &texts(&["a cat"])),
             "template \"a cat\" has no {} where the label goes"
         );
-        assert!(check(&texts(&["cat", "Cat"]), &plain).is_ok());
+        assert!(checked(&texts(&["cat", "Cat"]), &plain).is_ok());
     }
 }

@@ -59,6 +59,13 @@ fn pictures() -> Vec<Picture> {
     pictures
 }
 
+fn images(pictures: &[Picture]) -> Vec<RgbImage> {
+    pictures
+        .iter()
+        .map(|picture| picture.image.clone())
+        .collect()
+}
+
 fn texts() -> Vec<String> {
     let text = |about: Value| about["text"].as_str().unwrap().to_owned();
     let texts: Vec<String> = list(&golden("texts.json")).into_iter().map(text).collect();
@@ -102,10 +109,7 @@ fn pixels(case: &Case) {
 fn image_rows(case: &Case) {
     let expected = npy2::<f32>(&case.expected("image_rows.npy"));
     let pictures = pictures();
-    let images: Vec<RgbImage> = pictures
-        .iter()
-        .map(|picture| picture.image.clone())
-        .collect();
+    let images = images(&pictures);
     let rows = case.encoder.encode_images(&images).unwrap();
     for (index, picture) in pictures.iter().enumerate() {
         if case.is_refused(&picture.file) {
@@ -219,10 +223,7 @@ fn head(case: &Case) {
 fn logits(case: &Case) {
     let expected = npy2::<f32>(&case.expected("logits.npy"));
     let pictures = pictures();
-    let images: Vec<RgbImage> = pictures
-        .iter()
-        .map(|picture| picture.image.clone())
-        .collect();
+    let images = images(&pictures);
     let rows = case.encoder.encode_images(&images).unwrap();
     let scores = rows
         .scores(&case.encoder.encode_texts(&texts()).unwrap())

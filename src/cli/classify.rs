@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use diptych::{Bundle, Calibration, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot};
+use diptych::{
+    Bundle, Calibration, ClassCache, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot,
+};
 
 use super::inputs::{self, Images};
 use super::output::Output;
@@ -91,7 +93,8 @@ fn open(
 ) -> Result<(DualEncoder, ZeroShot)> {
     let model = common.model()?;
     let bundle = Bundle::open(&model)?;
-    if let Some(classes) = ZeroShot::from_cache(&bundle, labels, templates)? {
+    let cache = ClassCache::new(&bundle, labels, templates)?;
+    if let Some(classes) = cache.read() {
         // One graph of both towers is loaded whole anyway, and may have to be asked for its scale.
         let towers = if bundle.layout == Layout::Combined {
             Towers::All
@@ -111,7 +114,7 @@ fn open(
         let limit = encoder.text_tower()?.tokenizer().settings().context_length;
         report::cut(classes.cut().len(), limit, first);
     }
-    classes.keep(&bundle, templates);
+    cache.keep(&classes);
     Ok((encoder, classes))
 }
 

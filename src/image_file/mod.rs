@@ -113,27 +113,19 @@ pub(crate) fn read_image(file: impl Read, path: &Path, options: &ImageOptions) -
 ///
 /// As [`open_image`], with `name` for the path; never [`Error::Read`].
 pub fn decode_image(bytes: &[u8], name: &Path, options: &ImageOptions) -> Result<RgbImage> {
-    decode(
-        bytes,
-        name,
-        &Reading {
-            options,
-            room: None,
-            taken: Cell::new(None),
-        },
-    )
+    decode_within(bytes, name, options, None).map(|(image, _)| image)
 }
 
-/// As [`decode_image`], with memory taken from `room`; it is given back when the second value is dropped.
+/// As [`decode_image`], with memory taken from `room`, where it is shared; it is given back when the second value is dropped.
 pub(crate) fn decode_within<'a>(
     bytes: &[u8],
     name: &Path,
     options: &'a ImageOptions,
-    room: &'a Room,
+    room: Option<&'a Room>,
 ) -> Result<(RgbImage, Option<Taken<'a>>)> {
     let reading = Reading {
         options,
-        room: Some(room),
+        room,
         taken: Cell::new(None),
     };
     let image = decode(bytes, name, &reading)?;

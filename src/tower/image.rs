@@ -27,8 +27,6 @@ const OUTPUTS: [&str; 6] = [
 pub struct ImageTower {
     graph: RowGraph,
     preprocess: Preprocess,
-    /// Height and width of the graph's input.
-    side: (usize, usize),
     width: usize,
     /// The only batch size that the graph takes, if it is fixed.
     fixed_batch: Option<usize>,
@@ -42,12 +40,11 @@ impl ImageTower {
             .port(Role::Pixels)
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
-        let side = side(&graph, &port, stated)?;
+        check_side(&graph, &port, stated)?;
         Ok(Self {
             width: graph.row_width()?,
             graph,
             preprocess,
-            side,
             fixed_batch: port.shape[0],
         })
     }
@@ -64,12 +61,12 @@ impl ImageTower {
 
     /// Height and width of the graph's input, in pixels.
     pub fn side(&self) -> (usize, usize) {
-        self.side
+        self.graph.side
     }
 
     /// How many values a prepared image has: 3 × height × width.
     pub fn values(&self) -> usize {
-        3 * self.side.0 * self.side.1
+        3 * self.graph.side.0 * self.graph.side.1
     }
 
     /// An image as the graph wants it: 3 × height × width values, channel after channel.
@@ -146,11 +143,14 @@ impl ImageTower {
             .map(|index| (index % 97) as f32 / 48.0 - 1.0)
             .collect();
         let batch = Batch {
-            pixels: Some(([1, 3, self.side.0, self.side.1], ramp)),
+            pixels: Some(([1, 3, self.graph.side.0, self.graph.side.1], ramp)),
             tokens: Some(&tokens),
         };
         let wanted = [self.graph.output.as_str(), text.output(), LOGITS];
-        let outputs = graph.run(batch.feeds(graph, &self.graph.roles, self.side), &wanted)?;
+        let outputs = graph.run(
+            batch.feeds(graph, &self.graph.roles, self.graph.side),
+            &wanted,
+        )?;
 
         let [image, texts] =
             [0, 1].map(|index| outputs[index].clone().into_dimensionality::<Ix2>());
@@ -186,7 +186,7 @@ impl ImageTower {
     }
 
     fn run(&self, values: Vec<f32>, count: usize) -> Result<Embeddings> {
-        let pixels = Some(([count, 3, self.side.0, self.side.1], values));
+        let pixels = Some(([count, 3, self.graph.side.0, self.graph.side.1], values));
         self.graph.run(
             Batch {
                 pixels,
@@ -197,14 +197,12 @@ impl ImageTower {
     }
 }
 
-/// Height and width on which the graph and the configs agree.
-fn side(graph: &RowGraph, port: &Port, stated: Option<(usize, usize)>) -> Result<(usize, usize)> {
+/// An error unless graph and configs agree on height and width.
+fn check_side(graph: &RowGraph, port: &Port, stated: Option<(usize, usize)>) -> Result<()> {
     let fixed = [port.shape[2], port.shape[3]];
     let agree = |fixed: Option<usize>, stated: usize| fixed.is_none_or(|fixed| fixed == stated);
     match stated {
-        Some((height, width)) if agree(fixed[0], height) && agree(fixed[1], width) => {
-            Ok((height, width))
-        }
+        Some((height, width)) if agree(fixed[0], height) && agree(fixed[1], width) => Ok(()),
         stated => Err(Error::GraphInterface {
             path: graph.graph.path().to_owned(),
             found: format!("input {}", port.describe()),

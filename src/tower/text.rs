@@ -100,9 +100,8 @@ impl TextTower {
         for positions in order.chunks(self.fixed_batch.unwrap_or(batch.max(1))) {
             parts.push(self.run(positions.iter().map(|&index| &texts[index]).collect())?);
         }
-        let width = parts.first().map_or(0, Embeddings::width);
         Ok(TextRows {
-            rows: Embeddings::concat(width, &parts)?.sorted_back(&order),
+            rows: Embeddings::concat(self.width, &parts)?.sorted_back(&order),
             cut,
         })
     }
