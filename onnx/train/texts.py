@@ -1,5 +1,6 @@
 """The texts of the training: templates, the words of the ImageNet classes, and their sentence vectors."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,64 @@ def vocabulary_texts(halves: Path, count: int) -> list[str]:
     names = sorted({line.split(",")[0].strip().replace("_", " ") for line in lemmas.values()})
     step = max(1, len(names) // count)
     return [EVALUATION_TEMPLATE.format(name) for name in names[::step]]
+
+
+@dataclass
+class Ancestor:
+    """A more general word, and the ImageNet classes (by their numbers) that it covers."""
+
+    words: list[str]
+    classes: list[int]
+
+
+@dataclass
+class Synset:
+    words: list[str]
+    parents: list[str]
+    definition: str
+
+
+def read_wordnet(halves: Path) -> dict[str, Synset]:
+    """The nouns of WordNet 3.1 by their offsets in its file."""
+    synsets = {}
+    for line in next(halves.glob("wordnet/**/data.noun")).read_text(encoding="latin-1").splitlines():
+        if line.startswith("  "):
+            continue
+        head, definition = line.split(" | ", 1)
+        fields = head.split()
+        after_words = 4 + 2 * int(fields[3], 16)
+        pointers = fields[after_words + 1 :]
+        parents = [pointers[i + 1] for i in range(0, 4 * int(fields[after_words]), 4) if pointers[i] in ("@", "@i")]
+        words = [word.replace("_", " ") for word in fields[4:after_words:2]]
+        synsets[fields[0]] = Synset(words, parents, definition.strip().lower())
+    return synsets
+
+
+def find_synset(wordnet: dict[str, Synset], by_word: dict[str, list[str]], words: list[str], definition: str) -> str:
+    """The synset of these words whose definition begins alike (ImageNet has those of WordNet 3.0), else with most of them."""
+    candidates = by_word[words[0].lower()]
+    beginning = definition.split(";")[0].strip().lower()[:25]
+    same = [offset for offset in candidates if wordnet[offset].definition.startswith(beginning)]
+    return max(same or candidates, key=lambda offset: len(set(words) & set(wordnet[offset].words)))
+
+
+def imagenet_ancestors(halves: Path, widest: int = 130) -> list[Ancestor]:
+    """The words above the ImageNet classes in WordNet that cover at least two and at most `widest` of them."""
+    wordnet = read_wordnet(halves)
+    by_word: dict[str, list[str]] = {}
+    for offset, synset in wordnet.items():
+        for word in synset.words:
+            by_word.setdefault(word.lower(), []).append(offset)
+    tables = halves / "timm" / "data" / "_info"
+    lemmas = read_table(tables / "imagenet_synset_to_lemma.txt")
+    definitions = read_table(tables / "imagenet_synset_to_definition.txt")
+    covered: dict[str, list[int]] = {}
+    for number, name in enumerate((tables / "imagenet_synsets.txt").read_text().split()):
+        words = [word.strip().replace("_", " ") for word in lemmas[name].split(",")]
+        offset = find_synset(wordnet, by_word, words, definitions[name])
+        while wordnet[offset].parents:
+            offset = wordnet[offset].parents[0]
+            covered.setdefault(offset, []).append(number)
+    return [
+        Ancestor(wordnet[offset].words, classes) for offset, classes in covered.items() if 2 <= len(classes) <= widest
+    ]

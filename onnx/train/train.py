@@ -1,16 +1,20 @@
-"""Step 3: train the two heads on the frozen features.
+"""Step 3: train, in two stages.
 
-    python train.py --data DATA --halves HALVES --features FEATURES --out CHECKPOINTS
+    python train.py --stage heads --data DATA --halves HALVES --features FEATURES --out HEADS
+    python train.py --stage tail  --data DATA --halves HALVES --features FEATURES --begin HEADS --out CHECKPOINTS
 
-A run that was stopped goes on from CHECKPOINTS/last.pt; the dice of a step depend on the seed and the step alone.
-The losses of a step:
+The first stage trains the heads on the pooled features of the frozen halves. The second adds the transformer on the grid
+and tunes the later blocks of the image half with all of it. A run that was stopped goes on from OUT/last.pt; the dice
+of a step depend on the seed and the step alone. The losses of a step:
 
 - labels: the cross entropy of photos of three sets against all labels of their own set, a template drawn for each;
-- captions: captions against photos of the batch, both ways, the targets softened by how alike the captions are;
-- names: the frozen classifier's 1,000 probabilities against texts of the 1,000 ImageNet classes, for every photo of the step;
+- captions: captions against photos of a set, both ways, the targets softened by how alike the captions are;
+- names: the frozen classifier's 1,000 probabilities against texts of the 1,000 ImageNet classes, for every photo; for some
+  of the classes, drawn anew each time, a more general word of WordNet stands for all that it covers;
 - anchor: the text head may move texts (a broad vocabulary and captions) only little from their sentence vectors.
 
 Three in a hundred training photos of every labelled set, and Flickr8k's dev part, are held back to choose and to calibrate.
+Photos of the ten `HELD_OUT_LABELS` are never trained on: they show what the model makes of words that it was not taught.
 """
 
 import argparse
@@ -19,49 +23,58 @@ import json
 import math
 import re
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 import photos
+from halves import load_photo_backbone
 from heads import Heads
-from texts import EVALUATION_TEMPLATE, TEMPLATES, SentenceCache, imagenet_texts, vocabulary_texts
+from tail import Tail, fold_batch_norms
+from texts import EVALUATION_TEMPLATE, TEMPLATES, SentenceCache, imagenet_ancestors, imagenet_texts, vocabulary_texts
 
 HELD_BACK_PERCENT = 3
 MAXIMUM_VIEWS = 4
+FEWEST_HELD_BACK = 30
+REFUSED_SHARE = 0.05
+# No other set's label and no ImageNet class has these words.
+HELD_OUT_LABELS = [
+    "paella", "steak", "auditorium", "airport", "asparagus", "garlic", "papaya", "bodysuit", "turkey", "eyeball",
+]  # fmt: skip
+EVALUATION_BATCH = 256
 EVALUATION_TEMPLATE_INDEX = TEMPLATES.index(EVALUATION_TEMPLATE)
 
 
 class Views:
-    """The features of one set's photos in all views that were extracted."""
+    """The features of one set's photos in all views that were extracted: the trunk, or what is pooled at the end."""
 
-    def __init__(self, folder: Path, name: str, with_grid: bool):
+    def __init__(self, folder: Path, name: str, with_trunk: bool):
+        kind = "-trunk" if with_trunk else ""
         numbers = [view for view in range(MAXIMUM_VIEWS) if (folder / f"{name}-{view}.npy").exists()]
-        self.pooled = [np.load(folder / f"{name}-{view}.npy") for view in numbers]
+        self.features = [np.load(folder / f"{name}-{view}{kind}.npy", mmap_mode="r") for view in numbers]
         self.logits = [np.load(folder / f"{name}-{view}-logits.npy", mmap_mode="r") for view in numbers]
-        self.grid = [np.load(folder / f"{name}-{view}-grid.npy", mmap_mode="r") for view in numbers] if with_grid else None
 
-    def plain(self, rows: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    def plain(self, rows: np.ndarray) -> Tensor:
         """View 0 of the photos `rows`."""
-        grid = torch.from_numpy(self.grid[0][rows]).float() if self.grid else None
-        return torch.from_numpy(self.pooled[0][rows]).float(), grid
+        return torch.from_numpy(self.features[0][rows]).float()
 
-    def draw(self, rows: np.ndarray, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """A random view of each photo: pooled features, grid, logits."""
-        chosen = dice.integers(len(self.pooled), size=len(rows))
+    def draw(self, rows: np.ndarray, dice: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """A random view of each photo: features, and the probabilities of the ImageNet classes."""
+        chosen = dice.integers(len(self.features), size=len(rows))
 
-        def gather(arrays: list[np.ndarray]) -> np.ndarray:
+        def gather(arrays: list[np.ndarray]) -> Tensor:
             drawn = np.empty((len(rows), *arrays[0].shape[1:]), np.float16)
             for view, array in enumerate(arrays):
                 drawn[chosen == view] = array[rows[chosen == view]]
-            return drawn
+            return torch.from_numpy(drawn).float()
 
-        return gather(self.pooled), gather(self.grid) if self.grid else None, gather(self.logits)
+        return gather(self.features), gather(self.logits).softmax(-1)
 
 
 @dataclass
@@ -90,71 +103,114 @@ def is_held_back(set_name: str, record: dict) -> bool:
 
 def labelled_set(photo_set: photos.PhotoSet, views: Views, sentences: SentenceCache) -> LabelledSet:
     classes = [photos.class_label(record) for record in photo_set.records]
-    labels = sorted(set(classes))
+    labels = sorted(set(classes) - set(HELD_OUT_LABELS))
     vectors = sentences([template.format(label) for label in labels for template in TEMPLATES])
     number = {label: i for i, label in enumerate(labels)}
     held_back = np.array([is_held_back(photo_set.name, record) for record in photo_set.records])
+    known = np.array([label in number for label in classes])
     return LabelledSet(
         photo_set.name,
         views,
         labels,
         vectors.view(len(labels), len(TEMPLATES), -1),
-        np.array([number[label] for label in classes]),
-        np.flatnonzero(~held_back),
-        np.flatnonzero(held_back),
+        np.array([number.get(label, -1) for label in classes]),
+        np.flatnonzero(known & ~held_back),
+        np.flatnonzero(known & held_back),
     )
 
 
 def captioned_set(photo_set: photos.PhotoSet, views: Views, sentences: SentenceCache) -> CaptionedSet:
     captions = [photos.captions_of(record) for record in photo_set.records]
     vectors = sentences([text for texts in captions for text in texts])
-    held_back = [photos.class_label(record) is not None and is_held_back(photo_set.name, record) for record in photo_set.records]
-    rows = np.flatnonzero(~np.array(held_back))
+    labels = [photos.class_label(record) for record in photo_set.records]
+    held_back = [label is not None and is_held_back(photo_set.name, record) for label, record in zip(labels, photo_set.records)]
+    rows = np.flatnonzero(~np.array(held_back) & ~np.isin(labels, HELD_OUT_LABELS))
     return CaptionedSet(photo_set.name, views, vectors.view(len(captions), len(captions[0]), -1), rows)
 
 
-def load_training_sets(
-    arguments: argparse.Namespace, sentences: SentenceCache
-) -> tuple[list[LabelledSet], list[LabelledSet], list[CaptionedSet], CaptionedSet | None]:
-    """The labelled sets, those left out of the training, the captioned sets, and the captioned photos held back."""
-    labelled, left_out, captioned, development = [], [], [], None
+@dataclass
+class HeldOut:
+    """The photos of the labels that are never taught, as (views, row) and number of the label."""
+
+    sentences: Tensor
+    photos: list[tuple[Views, int, int]]
+
+    def features(self) -> Tensor:
+        return torch.cat([views.plain(np.array([row])) for views, row, _ in self.photos])
+
+
+@dataclass
+class Sets:
+    labelled: list[LabelledSet]
+    captioned: list[CaptionedSet]
+    development: CaptionedSet | None
+    held_out: HeldOut
+
+
+def load_sets(arguments: argparse.Namespace, sentences: SentenceCache) -> Sets:
+    texts = sentences([EVALUATION_TEMPLATE.format(label) for label in HELD_OUT_LABELS])
+    sets = Sets([], [], None, HeldOut(texts, []))
     for photo_set in photos.load_sets(arguments.data):
         name = photo_set.name
-        extracted = (arguments.features / f"{name}-0.npy").exists()
-        if not extracted or not name.endswith(("-train", "-dev")):
+        if not (arguments.features / f"{name}-0.npy").exists() or not name.endswith(("-train", "-dev")):
             continue
-        views = Views(arguments.features, name, with_grid=arguments.blocks > 0)
+        views = Views(arguments.features, name, with_trunk=arguments.stage == "tail")
         if photos.class_label(photo_set.records[0]):
-            target = left_out if re.search(arguments.leave_out, name) else labelled
-            target.append(labelled_set(photo_set, views, sentences))
+            sets.labelled.append(labelled_set(photo_set, views, sentences))
+            for row, record in enumerate(photo_set.records):
+                if photos.class_label(record) in HELD_OUT_LABELS:
+                    sets.held_out.photos.append((views, row, HELD_OUT_LABELS.index(photos.class_label(record))))
         if photos.captions_of(photo_set.records[0]):
+            captioned = captioned_set(photo_set, views, sentences)
             if name.endswith("-dev"):
-                development = captioned_set(photo_set, views, sentences)
+                sets.development = captioned
             else:
-                captioned.append(captioned_set(photo_set, views, sentences))
-    return labelled, left_out, captioned, development
+                sets.captioned.append(captioned)
+    return sets
 
 
-class Batch:
-    """The photos of one step, gathered set by set and embedded together."""
+class Towers(nn.Module):
+    """What is trained: the heads and, in the second stage, the tail of the image half."""
 
-    def __init__(self) -> None:
-        self.parts: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
-        self.size = 0
+    def __init__(self, arguments: argparse.Namespace):
+        super().__init__()
+        self.heads = Heads(arguments.blocks if arguments.stage == "tail" else 0, arguments.dropout)
+        self.tail = None
+        if arguments.stage == "tail":
+            backbone = load_photo_backbone(arguments.halves, photos.IMAGE_SIZE)
+            fold_batch_norms(backbone.network)
+            self.tail = Tail(backbone)
 
-    def add(self, part: tuple[np.ndarray, np.ndarray | None, np.ndarray]) -> slice:
-        self.parts.append(part)
-        self.size += len(part[0])
-        return slice(self.size - len(part[0]), self.size)
+    def image(self, features: Tensor) -> Tensor:
+        return self.heads.image(*(self.tail(features) if self.tail else (features, None)))
 
-    def embed(self, heads: Heads) -> Tensor:
-        pooled = torch.from_numpy(np.concatenate([part[0] for part in self.parts])).float()
-        if self.parts[0][1] is None:
-            return heads.image(pooled, None)
-        return heads.image(pooled, torch.from_numpy(np.concatenate([part[1] for part in self.parts])).float())
+    def text(self, sentences: Tensor) -> Tensor:
+        return self.heads.text(sentences)
 
-    def probabilities(self) -> Tensor:
-        return torch.from_numpy(np.concatenate([part[2] for part in self.parts])).float().softmax(-1)
+
+class Names:
+    """The ImageNet classes and the more general words above them, as sentence vectors."""
+
+    def __init__(self, halves: Path, sentences: SentenceCache):
+        texts = imagenet_texts(halves)
+        self.sentences = sentences([text for variants in texts for text in variants]).view(len(texts), len(texts[0]), -1)
+        self.ancestors = imagenet_ancestors(halves)
+        words = [[ancestor.words[i % len(ancestor.words)] for i in range(2)] for ancestor in self.ancestors]
+        variants = [[template.format(word) for word in pair for template in TEMPLATES[:4]] for pair in words]
+        vectors = sentences([text for texts in variants for text in texts])
+        self.general = vectors.view(len(variants), len(variants[0]), -1)
+
+    def draw(self, dice: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+        """Sentence vectors of a cut through the tree of words, and [classes, texts]: 1 where a text stands for a class."""
+        texts = draw_texts(self.sentences, dice)
+        stands_for = torch.arange(len(texts))
+        for number in dice.choice(len(self.ancestors), count, replace=False):
+            first, *others = self.ancestors[number].classes
+            if (stands_for[[first, *others]] == torch.tensor([first, *others])).all():
+                texts[first] = self.general[number, dice.integers(self.general.shape[1])]
+                stands_for[others] = first
+        kept = torch.unique(stands_for)
+        return texts[kept], (stands_for[:, None] == kept).float()
 
 
 def draw_texts(sentences: Tensor, dice: np.random.Generator) -> Tensor:
@@ -170,86 +226,117 @@ def caption_loss(photo: Tensor, caption: Tensor, sentence: Tensor, scale: Tensor
     return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
 
 
+@dataclass
+class Part:
+    """Some photos of a step, and what their rows cost."""
+
+    features: Tensor
+    probabilities: Tensor
+    loss: Callable[[Tensor], Tensor]
+
+
 class Training:
     def __init__(self, arguments: argparse.Namespace):
         self.arguments = arguments
         sentences = SentenceCache(arguments.halves, arguments.features / "sentences.npz")
-        self.labelled, self.left_out, self.captioned, self.development = load_training_sets(arguments, sentences)
-        names = imagenet_texts(arguments.halves)
-        self.names = sentences([text for texts in names for text in texts]).view(len(names), len(names[0]), -1)
+        self.sets = load_sets(arguments, sentences)
+        self.names = Names(arguments.halves, sentences)
         self.vocabulary = sentences(vocabulary_texts(arguments.halves, arguments.vocabulary))
         sentences.save()
-        sizes = np.array([len(one.training_rows) for one in self.labelled], float) ** 0.6
+        sizes = np.array([len(one.training_rows) for one in self.sets.labelled], float) ** 0.6
         self.set_chances = sizes / sizes.sum()
         torch.manual_seed(arguments.seed)
-        self.heads = Heads(arguments.blocks, arguments.dropout)
-        self.average = deepcopy(self.heads).requires_grad_(False)
+        self.towers = Towers(arguments)
+        if arguments.begin:
+            state = torch.load(arguments.begin / "last.pt")["average"]
+            unknown = self.towers.load_state_dict(state, strict=False).unexpected_keys
+            assert not unknown, unknown
+        self.average = deepcopy(self.towers).requires_grad_(False)
         self.optimizer = self.make_optimizer()
         self.step = 0
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        decayed = [p for n, p in self.heads.named_parameters() if p.ndim > 1 and "positions" not in n]
-        others = [p for n, p in self.heads.named_parameters() if p.ndim <= 1 or "positions" in n]
-        groups = [{"params": decayed, "weight_decay": self.arguments.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=self.arguments.rate, betas=(0.9, 0.98))
+        """The parts of an earlier stage at a lower rate, vectors without weight decay."""
+        arguments = self.arguments
+        tuned = 1.0 if arguments.stage == "heads" else 0.3
+        groups = {}
+        for name, parameter in self.towers.named_parameters():
+            is_tail, is_new = name.startswith("tail"), "transformer" in name
+            decay = (0.05 if is_tail else arguments.weight_decay) if parameter.ndim > 1 and "positions" not in name else 0.0
+            share = arguments.tail_rate / arguments.rate if is_tail else 1.0 if is_new else tuned
+            groups.setdefault((share, decay), []).append(parameter)
+        listed = [{"params": params, "weight_decay": decay, "share": share} for (share, decay), params in groups.items()]
+        return torch.optim.AdamW(listed, lr=arguments.rate, betas=(0.9, 0.98))
 
     def rate(self) -> float:
         warm = min(1.0, (self.step + 1) / 100)
         return self.arguments.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.step / self.arguments.steps)))
 
-    def loss(self, dice: np.random.Generator) -> Tensor:
-        arguments, heads, scale = self.arguments, self.heads, self.heads.scale()
-        batch = Batch()
-        labelled = [self.labelled[i] for i in dice.choice(len(self.labelled), 3, p=self.set_chances)]
-        labelled = [(one, dice.choice(one.training_rows, arguments.label_photos)) for one in labelled]
-        labelled = [(one, rows, batch.add(one.views.draw(rows, dice))) for one, rows in labelled]
-        captioned = []
-        for one in self.captioned:
-            count = arguments.caption_photos if "flickr" in one.name else arguments.caption_photos // 3
-            rows = dice.permutation(one.training_rows)[:count]
-            captioned.append((one, draw_texts(one.sentences[rows], dice), batch.add(one.views.draw(rows, dice))))
-        photo = batch.embed(heads)
+    def names_loss(self, photo: Tensor, probabilities: Tensor, dice: np.random.Generator) -> Tensor:
+        sentences, stands_for = self.names.draw(dice, self.arguments.general)
+        guesses = functional.log_softmax(self.towers.heads.scale() * photo @ self.towers.text(sentences).T, -1)
+        return -((probabilities @ stands_for) * guesses).sum(1).mean()
 
-        total = photo.new_zeros(())
-        for one, rows, where in labelled:
-            texts = heads.text(draw_texts(one.sentences, dice))
-            targets = torch.from_numpy(one.targets[rows])
-            total = total + functional.cross_entropy(scale * photo[where] @ texts.T, targets, label_smoothing=0.05) / 3
-        for one, sentence, where in captioned:
-            noisy = sentence + arguments.text_noise * torch.randn_like(sentence)
-            weight = arguments.caption_weight * len(sentence) / (len(sentence) + 256)
-            total = total + weight * caption_loss(photo[where], heads.text(noisy), sentence, scale, arguments.softness)
-        names = heads.text(draw_texts(self.names, dice))
-        guesses = functional.log_softmax(scale * photo @ names.T, -1)
-        total = total - arguments.names_weight * (batch.probabilities() * guesses).sum(1).mean()
+    def label_part(self, one: LabelledSet, dice: np.random.Generator) -> Part:
+        rows = dice.choice(one.training_rows, self.arguments.label_photos)
+        sentences, targets = draw_texts(one.sentences, dice), torch.from_numpy(one.targets[rows])
+
+        def loss(photo: Tensor) -> Tensor:
+            logits = self.towers.heads.scale() * photo @ self.towers.text(sentences).T
+            return functional.cross_entropy(logits, targets, label_smoothing=0.05) / 3
+
+        return Part(*one.views.draw(rows, dice), loss)
+
+    def caption_part(self, one: CaptionedSet, dice: np.random.Generator) -> Part:
+        arguments = self.arguments
+        count = arguments.caption_photos if "flickr" in one.name else arguments.caption_photos // 3
+        rows = dice.permutation(one.training_rows)[:count]
+        sentence = draw_texts(one.sentences[rows], dice)
+        weight = arguments.caption_weight * len(rows) / (len(rows) + arguments.caption_photos / 2)
+
+        def loss(photo: Tensor) -> Tensor:
+            noisy = self.towers.text(sentence + arguments.text_noise * torch.randn_like(sentence))
+            contrast = caption_loss(photo, noisy, sentence, self.towers.heads.scale(), arguments.softness)
+            drift = 1 - (self.towers.text(sentence) * sentence).sum(-1)
+            return weight * contrast + arguments.anchor_weight / 6 * drift.mean()
+
+        return Part(*one.views.draw(rows, dice), loss)
+
+    def loss(self, dice: np.random.Generator) -> Tensor:
+        labelled = [self.sets.labelled[i] for i in dice.choice(len(self.sets.labelled), 3, p=self.set_chances)]
+        parts = [self.label_part(one, dice) for one in labelled]
+        parts += [self.caption_part(one, dice) for one in self.sets.captioned]
         anchors = self.vocabulary[torch.from_numpy(dice.integers(len(self.vocabulary), size=512))]
-        anchors = torch.cat([anchors, *[sentence[:128] for _, sentence, _ in captioned]])
-        drift = 1 - (heads.text(anchors) * anchors).sum(-1)
-        return total + arguments.anchor_weight * drift.mean()
+        photo = self.towers.image(torch.cat([part.features for part in parts]))
+        total = self.arguments.names_weight * self.names_loss(photo, torch.cat([part.probabilities for part in parts]), dice)
+        total = total + self.arguments.anchor_weight / 2 * (1 - (self.towers.text(anchors) * anchors).sum(-1)).mean()
+        for part, rows in zip(parts, photo.split([len(part.features) for part in parts]), strict=True):
+            total = total + part.loss(rows)
+        return total
 
     def take_step(self) -> float:
         dice = np.random.default_rng([self.arguments.seed, self.step])
         torch.manual_seed(self.arguments.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
-        self.heads.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.arguments.bf16):
-            loss = self.loss(dice)
+            group["lr"] = self.rate() * group["share"]
+        self.towers.train()
         self.optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self.loss(dice)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.heads.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(self.towers.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
         keep = min(self.arguments.average, self.step / (self.step + 10))
-        for averaged, current in zip(self.average.parameters(), self.heads.parameters(), strict=True):
+        for averaged, current in zip(self.average.parameters(), self.towers.parameters(), strict=True):
             averaged.lerp_(current.detach(), 1 - keep)
         return loss.item()
 
     def save(self) -> None:
         state = {
             "step": self.step,
-            "blocks": self.arguments.blocks,
-            "heads": self.heads.state_dict(),
+            "blocks": self.towers.heads.blocks,
+            "towers": self.towers.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "arguments": {key: str(value) for key, value in vars(self.arguments).items()},
@@ -262,50 +349,67 @@ class Training:
         path = self.arguments.out / "last.pt"
         if path.exists():
             state = torch.load(path)
-            self.heads.load_state_dict(state["heads"])
+            self.towers.load_state_dict(state["towers"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = state["step"]
             print(f"going on from step {self.step}", flush=True)
 
     @torch.no_grad()
-    def similarities(self, one: LabelledSet, rows: np.ndarray) -> Tensor:
-        texts = self.average.text(one.sentences[:, EVALUATION_TEMPLATE_INDEX])
-        return self.average.image(*one.views.plain(rows)) @ texts.T
+    def embed(self, views: Views, rows: np.ndarray) -> Tensor:
+        """The plain photos' rows by the averaged weights."""
+        parts = [rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.cat([self.average.image(views.plain(part)) for part in parts])
+
+    @torch.no_grad()
+    def similarities(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of each set with photos held back: photos by labels, and the right labels."""
+        self.average.eval()
+        result = {}
+        for one in self.sets.labelled:
+            rows = one.held_back_rows
+            if len(rows) >= FEWEST_HELD_BACK:
+                texts = self.average.text(one.sentences[:, EVALUATION_TEMPLATE_INDEX])
+                result[one.name.removesuffix("-train")] = (self.embed(one.views, rows) @ texts.T, torch.from_numpy(one.targets[rows]))
+        return result
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Accuracies on photos held back, on sets left out, and the retrieval on Flickr8k's dev part."""
-        self.average.eval()
-        figures: dict[str, float] = {}
-        for one in self.labelled:
-            if len(one.held_back_rows) >= 30:
-                right = self.similarities(one, one.held_back_rows).argmax(1).numpy() == one.targets[one.held_back_rows]
-                figures[one.name.removesuffix("-train")] = float(right.mean())
-        for one in self.left_out:
-            rows = np.arange(len(one.targets))[:3000]
-            right = self.similarities(one, rows).argmax(1).numpy() == one.targets[rows]
-            figures[f"left out {one.name}"] = float(right.mean())
-        if self.development:
-            photo = self.average.image(*self.development.views.plain(np.arange(len(self.development.sentences))))
-            caption = self.average.text(self.development.sentences[:, 0])
-            scores = caption @ photo.T
+        """Accuracies on photos held back and on labels held out, and the retrieval on Flickr8k's dev part."""
+        figures = {
+            name: float((scores.argmax(1) == targets).float().mean()) for name, (scores, targets) in self.similarities().items()
+        }
+        held_out = self.sets.held_out
+        targets = torch.tensor([label for _, _, label in held_out.photos])
+        with torch.autocast("cpu", torch.bfloat16):
+            embeddings = torch.cat([self.average.image(part) for part in held_out.features().split(EVALUATION_BATCH)])
+        guesses = (embeddings @ self.average.text(held_out.sentences).T).argmax(1)
+        figures["labels held out"] = float((guesses == targets).float().mean())
+        development = self.sets.development
+        if development:
+            photo = self.embed(development.views, np.arange(len(development.sentences)))
+            scores = self.average.text(development.sentences[:, 0]) @ photo.T
             ranks = (scores > scores.diag()[:, None]).sum(1)
             figures |= {f"dev text to image R@{k}": float((ranks < k).float().mean()) for k in (1, 5, 10)}
         return {name: round(value, 3) for name, value in figures.items()}
 
-    @torch.no_grad()
-    def calibrated_scale(self) -> float:
-        """The scale that makes the right labels of held-back photos likeliest (softmax over their set's; sets weigh equally)."""
-        self.average.eval()
-        sets = [one for one in self.labelled if len(one.held_back_rows) >= 30]
-        scores = [self.similarities(one, one.held_back_rows) for one in sets]
-        targets = [torch.from_numpy(one.targets[one.held_back_rows]) for one in sets]
+    def calibration(self) -> dict[str, float]:
+        """From the photos held back, sets weighing equally: the scale that makes the right labels likeliest (softmax over
+        their set's), and the cosine below which the best label of one in twenty right answers lies.
+        """
+        sets = list(self.similarities().values())
         candidates = torch.arange(5.0, 100.5, 0.5)
-        losses = [
-            sum(functional.cross_entropy(scale * s, t) for s, t in zip(scores, targets, strict=True)) for scale in candidates
-        ]
-        return float(candidates[torch.stack(losses).argmin()])
+        losses = [sum(functional.cross_entropy(scale * scores, targets) for scores, targets in sets) for scale in candidates]
+        best = [scores.max(1).values[scores.argmax(1) == targets] for scores, targets in sets]
+        weights = torch.cat([torch.full_like(scores, 1 / len(scores) / len(best)) for scores in best])
+        scores, order = torch.cat(best).sort()
+        below = scores[(weights[order].cumsum(0) < REFUSED_SHARE).sum()]
+        return {
+            "trained_scale": round(float(self.average.heads.scale()), 2),
+            "calibrated_scale": float(candidates[torch.stack(losses).argmin()]),
+            "none_below": round(float(below), 3),
+        }
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -314,10 +418,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--halves", type=Path, required=True, help="folder written by fetch.py")
     parser.add_argument("--features", type=Path, required=True, help="folder written by features.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--stage", choices=["heads", "tail"], required=True)
+    parser.add_argument("--begin", type=Path, help="the folder of the first stage's checkpoint, for the second")
     parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--blocks", type=int, default=0, help="class attention blocks over the grid; 0: the pooled head alone")
+    parser.add_argument("--blocks", type=int, default=2, help="of the transformer on the grid")
     parser.add_argument("--label-photos", type=int, default=192, help="photos of each of the three labelled sets of a step")
     parser.add_argument("--caption-photos", type=int, default=512)
+    parser.add_argument("--general", type=int, default=20, help="general words drawn for the names of a part")
+    parser.add_argument("--tail-rate", type=float, default=2e-4)
     parser.add_argument("--caption-weight", type=float, default=0.5)
     parser.add_argument("--names-weight", type=float, default=0.5)
     parser.add_argument("--anchor-weight", type=float, default=0.5)
@@ -328,8 +436,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.5)
     parser.add_argument("--average", type=float, default=0.99, help="share of the weight average kept in a step")
-    parser.add_argument("--leave-out", default="^$", help="regular expression: labelled sets kept from the training")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=100, help="steps between two checkpoints")
@@ -347,11 +453,11 @@ def main() -> None:
         loss = training.take_step()
         if training.step % 50 == 0:
             seconds = time.time() - started
-            print(f"step {training.step} loss {loss:.3f} scale {training.heads.scale():.1f} {seconds:.0f} s", flush=True)
+            print(f"step {training.step} loss {loss:.3f} scale {training.towers.heads.scale():.1f} {seconds:.0f} s", flush=True)
         if training.step % arguments.every == 0 or training.step == arguments.steps:
             print(json.dumps(training.evaluate()), flush=True)
             training.save()
-    calibration = {"trained_scale": round(float(training.average.scale()), 2), "calibrated_scale": training.calibrated_scale()}
+    calibration = training.calibration()
     (arguments.out / "calibration.json").write_text(json.dumps(calibration) + "\n")
     print(calibration)
 
