@@ -6,8 +6,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{assert_close, golden, npy2, root};
-use serde_json::Value;
+use common::{assert_close, copy_bundle, golden, npy2, root};
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// A small model of both towers, whose scale a file states: 40.
 const MODEL: &str = "transformers-clip";
@@ -621,4 +622,116 @@ fn the_bundled_model_names_the_photos() {
         assert_eq!(line["predictions"][0]["label"], label, "{photo}");
         assert_eq!(line["predictions"].as_array().unwrap().len(), 5);
     }
+}
+
+/// A copy of the small model whose `diptych.json` states `keys` too.
+fn model_stating(keys: &[(&str, Value)]) -> TempDir {
+    let folder = copy_bundle(MODEL);
+    let path = folder.path().join("diptych.json");
+    let mut stated: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (key, value) in keys {
+        stated[key] = value.clone();
+    }
+    std::fs::write(path, stated.to_string()).unwrap();
+    folder
+}
+
+/// What `classify --json` says of one photo with the model in `folder`: labels and scores.
+fn answer(folder: &Path, arguments: &[&str]) -> Vec<(String, f64)> {
+    let output = run(diptych()
+        .args(["classify", "--json", "--labels", "cat,dog,car,tree"])
+        .arg(image("lossless.webp"))
+        .arg("--model")
+        .arg(folder)
+        .args(arguments));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let predictions = lines(&output)[0]["predictions"].clone();
+    let pair = |one: &Value| {
+        let label = one["label"].as_str().unwrap().to_owned();
+        (label, one["score"].as_f64().unwrap())
+    };
+    predictions.as_array().unwrap().iter().map(pair).collect()
+}
+
+#[test]
+fn none_below_is_kept_to_unless_a_threshold_is_given() {
+    let all = answer(&golden("bundles").join(MODEL), &[]);
+    assert_eq!(all.len(), 4);
+    let between = (all[1].1 + all[2].1) / 2.0;
+    let some = model_stating(&[("none_below", json!(between))]);
+    assert_eq!(answer(some.path(), &[]), all[..2]);
+    assert_eq!(answer(some.path(), &["--top", "1"]), all[..1]);
+    assert_eq!(answer(some.path(), &["--threshold", "0"]), all);
+    assert_eq!(answer(some.path(), &["--threshold", "1"]), []);
+
+    let none = model_stating(&[("none_below", json!(1))]);
+    assert_eq!(answer(none.path(), &[]), []);
+    let output = run(diptych()
+        .args([
+            "classify",
+            "--labels",
+            "cat,dog",
+            &image("gray.png"),
+            "--model",
+        ])
+        .arg(none.path()));
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        stdout(&output).ends_with("  none of these\n"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(
+        stderr(&output).contains("none of these below score 1"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn templates_of_the_bundle_are_taken_unless_others_are_given() {
+    let plain = golden("bundles").join(MODEL);
+    let stating = model_stating(&[("templates", json!(["a {}", "one {} outside"]))]);
+    let given = ["--template", "a {}", "--template", "one {} outside"];
+    let expected = answer(&plain, &given);
+    assert_eq!(answer(stating.path(), &[]), expected);
+    assert_ne!(answer(&plain, &[]), expected);
+    assert_eq!(
+        answer(stating.path(), &["--prompts", "plain"]),
+        answer(&plain, &[])
+    );
+    let other = ["--template", "a drawing of a {}"];
+    assert_eq!(answer(stating.path(), &other), answer(&plain, &other));
+}
+
+#[test]
+fn info_shows_none_below_and_templates() {
+    let folder = model_stating(&[
+        ("none_below", json!(0.25)),
+        ("templates", json!(["a {}", "one {} outside"])),
+    ]);
+    let info = |arguments: &[&str]| {
+        run(diptych()
+            .arg("info")
+            .args(arguments)
+            .arg("--model")
+            .arg(folder.path()))
+    };
+    let facts = &lines(&info(&["--json"]))[0];
+    assert_eq!(facts["none_below"], 0.25);
+    assert_eq!(facts["templates"], json!(["a {}", "one {} outside"]));
+    let people = stdout(&info(&[]));
+    let fact = |name: &str| {
+        people
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default()
+    };
+    assert!(fact("none below").ends_with(" 0.25"), "{people}");
+    assert!(fact("templates").ends_with(" a {}"), "{people}");
+
+    let facts = &lines(&run(&mut with_model(MODEL, &["info", "--json"])))[0];
+    assert!(facts["none_below"].is_null() && facts["templates"].is_null());
+    let people = stdout(&run(&mut with_model(MODEL, &["info"])));
+    assert_eq!(people.matches("not stated").count(), 2, "{people}");
 }

@@ -174,7 +174,7 @@ struct FailureLine<'a> {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Null => "unknown".to_owned(),
+        Value::Null => "not stated".to_owned(),
         Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
