@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use diptych::{
     Bundle, Calibration, ClassCache, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot,
 };
 
 use super::inputs::{self, Images};
 use super::output::Output;
+use super::sheet::{self, Sheet};
 use super::{Common, ImageArguments, Outcome, report, rows};
 
 #[derive(Debug, Args)]
@@ -40,6 +42,11 @@ pub(super) struct Arguments {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// Draw a contact sheet too: every photo, small, with its name and its best labels, up to three; a photo that
+    /// failed is an empty cell. FILE ends in .jpg, .jpeg, .png or .webp. More than 500 photos make several sheets, with
+    /// -1, -2 and so on before the ending
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(sheet::target))]
+    sheet: Option<sheet::Target>,
     #[command(flatten)]
     images: ImageArguments,
 }
@@ -72,24 +79,36 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         );
     }
 
+    let mut sheet = match &arguments.sheet {
+        Some(target) => Some(Sheet::new(target, images.len(), arguments.top)?),
+        None => None,
+    };
     let mut output = Output::new(arguments.json);
     let mut report = common.report(images.len(), "images");
-    let options = common.pipeline_options(&arguments.images);
-    rows::encode(
-        &encoder,
-        &images,
-        &options,
-        &mut report,
-        |path, row| match row {
-            Ok(row) => Ok(output.predictions(
-                path,
-                &best(&classes, row, &calibration, bar, arguments.top)?,
-            )?),
-            Err(message) => Ok(output.failure(path, message)?),
-        },
-    )?;
+    let mut options = common.pipeline_options(&arguments.images);
+    options.thumbnail = sheet.as_ref().map(|_| sheet::THUMBNAIL);
+    rows::encode(&encoder, &images, &options, &mut report, |item| {
+        let answer = match item.row {
+            Ok(row) => {
+                let predictions = best(&classes, row, &calibration, bar, arguments.top)?;
+                output.predictions(item.path, &predictions)?;
+                Some(predictions)
+            }
+            Err(message) => {
+                output.failure(item.path, message)?;
+                None
+            }
+        };
+        match &mut sheet {
+            Some(sheet) => sheet.add(item.path, item.thumbnail, answer.as_deref()),
+            None => Ok(()),
+        }
+    })?;
     if !common.quiet && !arguments.json {
         report::notice(&summary(&labels, &templates, &calibration, bar));
+    }
+    if let (Some(sheet), false) = (&sheet, common.quiet) {
+        report::notice(&sheet.summary());
     }
     Ok(report.finish())
 }
