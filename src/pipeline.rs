@@ -10,10 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use image::RgbImage;
+
 use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
 use crate::image_file::{ImageOptions, decode_within, read_image};
+use crate::resample::{Filter, resize};
 use crate::room::Room;
 use crate::tower::ImageTower;
 
@@ -30,6 +33,8 @@ pub struct PipelineOptions {
     pub memory: u64,
     /// How image files are read.
     pub image: ImageOptions,
+    /// The width and height in pixels, at least 1, that a small copy of each image fits into; by default none is made.
+    pub thumbnail: Option<(u32, u32)>,
 }
 
 impl Default for PipelineOptions {
@@ -38,6 +43,7 @@ impl Default for PipelineOptions {
             decoders: 0,
             memory: 192 << 20,
             image: ImageOptions::default(),
+            thumbnail: None,
         }
     }
 }
@@ -49,18 +55,27 @@ pub struct Encoded<'a> {
     pub path: &'a Path,
     /// Its one unit row, or why there is none.
     pub row: Result<Embeddings>,
+    /// Its small copy, where [`PipelineOptions::thumbnail`] asks for one and the image could be decoded: the whole
+    /// image, upright, in its own proportions, never enlarged.
+    pub thumbnail: Option<RgbImage>,
+}
+
+/// An image as the model wants it, 3 × H × W values, and its small copy where one is wanted.
+struct Prepared {
+    values: Vec<f32>,
+    thumbnail: Option<RgbImage>,
 }
 
 /// An image on its way through the decoding threads.
 struct Job<'a> {
     path: &'a Path,
-    prepared: SyncSender<Result<Vec<f32>>>,
+    prepared: SyncSender<Result<Prepared>>,
 }
 
 /// An image that will be prepared, or is.
 struct Pending<'a> {
     path: &'a Path,
-    prepared: Receiver<Result<Vec<f32>>>,
+    prepared: Receiver<Result<Prepared>>,
 }
 
 /// Encodes the images at `paths` and hands each to `sink`, in the order given.
@@ -98,7 +113,7 @@ pub fn encode_files(
     thread::scope(|scope| {
         scope.spawn(move || hand_out(paths, &pending_in, &jobs_in));
         for _ in 0..decoders.min(paths.len()) {
-            scope.spawn(|| prepare_all(tower, &jobs, &room, &options.image));
+            scope.spawn(|| prepare_all(tower, &jobs, &room, options));
         }
         // When this returns early, `pending` is gone: handing out ends, then preparing.
         encode_all(tower, encoder.batch(), pending, &mut sink)
@@ -126,7 +141,7 @@ fn prepare_all(
     tower: &ImageTower,
     jobs: &Mutex<Receiver<Job<'_>>>,
     room: &Room,
-    options: &ImageOptions,
+    options: &PipelineOptions,
 ) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -143,8 +158,8 @@ fn prepare(
     tower: &ImageTower,
     path: &Path,
     room: &Room,
-    options: &ImageOptions,
-) -> Result<Vec<f32>> {
+    options: &PipelineOptions,
+) -> Result<Prepared> {
     let (file, length): (Box<dyn Read>, u64) = if path == Path::new(STDIN) {
         (Box::new(io::stdin().lock()), 0)
     } else {
@@ -154,9 +169,32 @@ fn prepare(
     };
     // A file of this length is not even read beside others; what others need is known once their header is.
     let all = (length > LONG_FILE).then(|| room.take(u64::MAX));
-    let bytes = read_image(file, path, options)?;
-    let (image, _taken) = decode_within(&bytes, path, options, all.is_none().then_some(room))?;
-    Ok(tower.prepare(&image))
+    let bytes = read_image(file, path, &options.image)?;
+    let room = all.is_none().then_some(room);
+    let (image, _taken) = decode_within(&bytes, path, &options.image, room)?;
+    Ok(Prepared {
+        values: tower.prepare(&image),
+        thumbnail: options.thumbnail.map(|sides| thumbnail(&image, sides)),
+    })
+}
+
+/// The image, brought to fit `sides` (width, height) if it does not.
+fn thumbnail(image: &RgbImage, sides: (u32, u32)) -> RgbImage {
+    let (width, height) = fitted(image.dimensions(), sides);
+    resize(image, width, height, Filter::Bicubic)
+}
+
+/// The largest width and height that fit `sides`, in the proportions of `size` and no larger than it. Each is at least
+/// 1, however thin the image.
+fn fitted(size: (u32, u32), sides: (u32, u32)) -> (u32, u32) {
+    let (width, height) = (f64::from(size.0), f64::from(size.1));
+    let scale = (f64::from(sides.0) / width).min(f64::from(sides.1) / height);
+    let side = |side: f64, limit: u32| ((side * scale).round() as u32).clamp(1, limit.max(1));
+    if scale < 1.0 {
+        (side(width, sides.0), side(height, sides.1))
+    } else {
+        size
+    }
 }
 
 /// Files of more bytes are decoded alone.
@@ -168,7 +206,7 @@ fn encode_all(
     pending: Receiver<Pending<'_>>,
     sink: &mut impl FnMut(Encoded<'_>) -> bool,
 ) -> Result<()> {
-    let mut waiting: Vec<(&Path, Result<Vec<f32>>)> = Vec::new();
+    let mut waiting: Vec<(&Path, Result<Prepared>)> = Vec::new();
     let mut good = 0;
     for Pending { path, prepared } in pending {
         let prepared = prepared.recv().unwrap_or_else(|_| Err(interrupted(path)));
@@ -188,12 +226,13 @@ fn encode_all(
 /// Encodes what waits and hands it on in order; whether to go on.
 fn encode_batch(
     tower: &ImageTower,
-    waiting: &mut Vec<(&Path, Result<Vec<f32>>)>,
+    waiting: &mut Vec<(&Path, Result<Prepared>)>,
     sink: &mut impl FnMut(Encoded<'_>) -> bool,
 ) -> Result<bool> {
     let good: Vec<&[f32]> = waiting
         .iter()
-        .filter_map(|(_, prepared)| prepared.as_deref().ok())
+        .filter_map(|(_, prepared)| prepared.as_ref().ok())
+        .map(|prepared| prepared.values.as_slice())
         .collect();
     let rows: Vec<Result<Embeddings>> = match tower.encode_prepared(good.concat()) {
         Ok(rows) => rows.split().map(Ok).collect(),
@@ -206,8 +245,19 @@ fn encode_batch(
     };
     let mut rows = rows.into_iter();
     for (path, prepared) in waiting.drain(..) {
-        let row = prepared.and_then(|_| rows.next().unwrap_or_else(|| Err(interrupted(path))));
-        if !sink(Encoded { path, row }) {
+        let (row, thumbnail) = match prepared {
+            Ok(Prepared { thumbnail, .. }) => (
+                rows.next().unwrap_or_else(|| Err(interrupted(path))),
+                thumbnail,
+            ),
+            Err(error) => (Err(error), None),
+        };
+        let encoded = Encoded {
+            path,
+            row,
+            thumbnail,
+        };
+        if !sink(encoded) {
             return Ok(false);
         }
     }
@@ -219,5 +269,26 @@ fn interrupted(path: &Path) -> Error {
     Error::ImageDecode {
         path: path.to_owned(),
         source: "its decoding was interrupted".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_copies_keep_proportions_and_are_never_enlarged() {
+        for (size, sides, expected) in [
+            ((640, 480), (160, 160), (160, 120)),
+            ((480, 640), (160, 160), (120, 160)),
+            ((640, 480), (320, 120), (160, 120)),
+            ((161, 160), (160, 160), (160, 159)),
+            ((20, 15), (160, 160), (20, 15)),
+            ((160, 160), (160, 160), (160, 160)),
+            ((2, 50_000), (160, 160), (1, 160)),
+            ((50_000, 2), (160, 160), (160, 1)),
+        ] {
+            assert_eq!(fitted(size, sides), expected, "{size:?} into {sides:?}");
+        }
     }
 }

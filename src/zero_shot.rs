@@ -5,16 +5,13 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, PLACE};
 use crate::cache;
 use crate::embedding::{Embeddings, top_k};
 use crate::encoder::{Calibration, DualEncoder};
 use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::npy;
-
-/// Where a template takes its label.
-const PLACE: &str = "{}";
 
 /// Fewer texts than this are encoded faster than the cached matrix is found: its name is a hash of all weights.
 const WORTH_KEEPING: usize = 100;

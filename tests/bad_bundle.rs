@@ -5,29 +5,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::golden;
+use common::{copy_bundle, golden};
 use diptych::{DualEncoder, Error};
-use tempfile::TempDir;
-
-/// A copy of a golden bundle, to be spoiled.
-fn copy(name: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    copy_folder(&golden("bundles").join(name), folder.path());
-    folder
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_folder(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
-}
 
 fn replace(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
@@ -37,7 +16,7 @@ fn replace(path: &Path, from: &str, to: &str) {
 
 /// The message for opening a copy of bundle `name` after `spoil`, with the folder's path taken out.
 fn message(name: &str, spoil: impl Fn(&Path)) -> String {
-    let folder = copy(name);
+    let folder = copy_bundle(name);
     spoil(folder.path());
     let error = DualEncoder::open(folder.path()).expect_err("a spoiled bundle opens");
     error
@@ -275,6 +254,47 @@ fn figures_that_would_end_in_no_number_are_refused() {
     );
 }
 
+#[test]
+fn a_bar_that_is_no_cosine_and_templates_without_place_are_refused() {
+    let said = |json: &'static str| {
+        message("transformers-clip", |folder| {
+            fs::write(folder.join("diptych.json"), json).unwrap();
+        })
+    };
+    for (json, found) in [
+        (
+            r#"{"none_below": 1.5}"#,
+            "none_below is 1.5, expected a cosine",
+        ),
+        (
+            r#"{"none_below": -25}"#,
+            "none_below is -25, expected a cosine",
+        ),
+        (
+            r#"{"none_below": "0.2"}"#,
+            "none_below is \"0.2\", expected a number",
+        ),
+        (
+            r#"{"templates": []}"#,
+            "templates is [], expected at least one string",
+        ),
+        (
+            r#"{"templates": ["a {}.", "a photo."]}"#,
+            "templates is [\"a {}.\",\"a photo.\"], expected at least one string, each with {}",
+        ),
+        (
+            r#"{"templates": ["a {}.", 3]}"#,
+            "templates is [\"a {}.\",3], expected a list of strings",
+        ),
+        (
+            r#"{"templates": "a {}."}"#,
+            "templates is \"a {}.\", expected a list of strings",
+        ),
+    ] {
+        assert_says(&said(json), &["BUNDLE/diptych.json: ", found]);
+    }
+}
+
 /// One `model.onnx` has the towers that its graph has inputs for.
 #[test]
 fn one_graph_of_one_tower_is_a_bundle() {
@@ -282,7 +302,7 @@ fn one_graph_of_one_tower_is_a_bundle() {
         ("vision_model", "tokenizer.json"),
         ("text_model", "preprocessor_config.json"),
     ] {
-        let folder = copy("transformers-clip");
+        let folder = copy_bundle("transformers-clip");
         let onnx = folder.path().join("onnx");
         fs::rename(
             onnx.join(format!("{graph}.onnx")),
@@ -355,7 +375,7 @@ fn towers_of_different_models_are_refused() {
 
 #[test]
 fn a_graph_that_gives_no_number_is_an_error_never_a_row() {
-    let folder = copy("transformers-clip-external");
+    let folder = copy_bundle("transformers-clip-external");
     let data = fs::read_dir(folder.path().join("onnx"))
         .unwrap()
         .map(|entry| entry.unwrap().path());

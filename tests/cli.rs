@@ -6,8 +6,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{assert_close, golden, npy2, root};
-use serde_json::Value;
+use common::{assert_close, copy_bundle, golden, npy2, root};
+use diptych::{Filter, ImageOptions, open_image, resize};
+use image::{ImageFormat, RgbImage, imageops};
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// A small model of both towers, whose scale a file states: 40.
 const MODEL: &str = "transformers-clip";
@@ -621,4 +624,320 @@ fn the_bundled_model_names_the_photos() {
         assert_eq!(line["predictions"][0]["label"], label, "{photo}");
         assert_eq!(line["predictions"].as_array().unwrap().len(), 5);
     }
+}
+
+/// A copy of the small model whose `diptych.json` states `keys` too.
+fn model_stating(keys: &[(&str, Value)]) -> TempDir {
+    let folder = copy_bundle(MODEL);
+    let path = folder.path().join("diptych.json");
+    let mut stated: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (key, value) in keys {
+        stated[key] = value.clone();
+    }
+    std::fs::write(path, stated.to_string()).unwrap();
+    folder
+}
+
+/// What `classify --json` says of one photo with the model in `folder`: labels and scores.
+fn answer(folder: &Path, arguments: &[&str]) -> Vec<(String, f64)> {
+    let output = run(diptych()
+        .args(["classify", "--json", "--labels", "cat,dog,car,tree"])
+        .arg(image("lossless.webp"))
+        .arg("--model")
+        .arg(folder)
+        .args(arguments));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let predictions = lines(&output)[0]["predictions"].clone();
+    let pair = |one: &Value| {
+        let label = one["label"].as_str().unwrap().to_owned();
+        (label, one["score"].as_f64().unwrap())
+    };
+    predictions.as_array().unwrap().iter().map(pair).collect()
+}
+
+#[test]
+fn none_below_is_kept_to_unless_a_threshold_is_given() {
+    let all = answer(&golden("bundles").join(MODEL), &[]);
+    assert_eq!(all.len(), 4);
+    let between = (all[1].1 + all[2].1) / 2.0;
+    let some = model_stating(&[("none_below", json!(between))]);
+    assert_eq!(answer(some.path(), &[]), all[..2]);
+    assert_eq!(answer(some.path(), &["--top", "1"]), all[..1]);
+    assert_eq!(answer(some.path(), &["--threshold", "0"]), all);
+    assert_eq!(answer(some.path(), &["--threshold", "1"]), []);
+
+    let none = model_stating(&[("none_below", json!(1))]);
+    assert_eq!(answer(none.path(), &[]), []);
+    let output = run(diptych()
+        .args([
+            "classify",
+            "--labels",
+            "cat,dog",
+            &image("gray.png"),
+            "--model",
+        ])
+        .arg(none.path()));
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        stdout(&output).ends_with("  none of these\n"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(
+        stderr(&output).contains("none of these below score 1"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn templates_of_the_bundle_are_taken_unless_others_are_given() {
+    let plain = golden("bundles").join(MODEL);
+    let stating = model_stating(&[("templates", json!(["a {}", "one {} outside"]))]);
+    let given = ["--template", "a {}", "--template", "one {} outside"];
+    let expected = answer(&plain, &given);
+    assert_eq!(answer(stating.path(), &[]), expected);
+    assert_ne!(answer(&plain, &[]), expected);
+    assert_eq!(
+        answer(stating.path(), &["--prompts", "plain"]),
+        answer(&plain, &[])
+    );
+    let other = ["--template", "a drawing of a {}"];
+    assert_eq!(answer(stating.path(), &other), answer(&plain, &other));
+}
+
+#[test]
+fn info_shows_none_below_and_templates() {
+    let folder = model_stating(&[
+        ("none_below", json!(0.25)),
+        ("templates", json!(["a {}", "one {} outside"])),
+    ]);
+    let info = |arguments: &[&str]| {
+        run(diptych()
+            .arg("info")
+            .args(arguments)
+            .arg("--model")
+            .arg(folder.path()))
+    };
+    let facts = &lines(&info(&["--json"]))[0];
+    assert_eq!(facts["none_below"], 0.25);
+    assert_eq!(facts["templates"], json!(["a {}", "one {} outside"]));
+    let people = stdout(&info(&[]));
+    let fact = |name: &str| {
+        people
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default()
+    };
+    assert!(fact("none below").ends_with(" 0.25"), "{people}");
+    assert!(fact("templates").ends_with(" a {}"), "{people}");
+
+    let facts = &lines(&run(&mut with_model(MODEL, &["info", "--json"])))[0];
+    assert!(facts["none_below"].is_null() && facts["templates"].is_null());
+    let people = stdout(&run(&mut with_model(MODEL, &["info"])));
+    assert_eq!(people.matches("not stated").count(), 2, "{people}");
+}
+
+/// The measures of a contact sheet: the side of a photo's tile, the gap around cells, the height of `labels` labels.
+const TILE: u32 = 168;
+const GAP: u32 = 16;
+
+fn sheet_size(columns: u32, rows: u32, labels: u32) -> (u32, u32) {
+    let cell = TILE + 4 + 17 * (1 + labels);
+    (GAP + columns * (TILE + GAP), GAP + rows * (cell + GAP))
+}
+
+/// The tile of the photo in that column and row of a sheet with three labels a photo.
+fn tile(sheet: &RgbImage, column: u32, row: u32) -> RgbImage {
+    let (x, y) = (sheet_size(column, 0, 3).0, sheet_size(0, row, 3).1);
+    imageops::crop_imm(sheet, x, y, TILE, TILE).to_image()
+}
+
+/// How far the middle of a tile is from the photo in a file, in levels on average.
+fn distance(tile: &RgbImage, path: &Path, options: &ImageOptions) -> f64 {
+    let photo = open_image(path, options).unwrap();
+    let (width, height) = photo.dimensions();
+    let scale = (f64::from(TILE) / f64::from(width.max(height))).min(1.0);
+    let side = |side: u32| (f64::from(side) * scale).round() as u32;
+    let small = resize(&photo, side(width), side(height), Filter::Box);
+    let (x, y) = ((TILE - small.width()) / 2, (TILE - small.height()) / 2);
+    let found = imageops::crop_imm(tile, x, y, small.width(), small.height()).to_image();
+    let levels = found.as_raw().iter().zip(small.as_raw());
+    let sum: f64 = levels.map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
+    sum / found.as_raw().len() as f64
+}
+
+/// How many pixels are not of the colour that a tile has where no photo lies.
+fn drawn(tile: &RgbImage) -> usize {
+    tile.pixels().filter(|pixel| pixel.0 != [240; 3]).count()
+}
+
+#[test]
+fn a_contact_sheet_shows_every_photo_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format) in [
+        ("sheet.jpg", ImageFormat::Jpeg),
+        ("sheet.PNG", ImageFormat::Png),
+        ("sheet.webp", ImageFormat::WebP),
+    ] {
+        let file = folder.path().join(name);
+        let arguments = ["classify", "--json", "--labels", "cat,dog,car", "--sheet"];
+        let output = run(with_model(MODEL, &arguments)
+            .arg(&file)
+            .arg(root("assets/photos")));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let bytes = std::fs::read(&file).unwrap();
+        assert_eq!(image::guess_format(&bytes).unwrap(), format);
+        let sheet = image::load_from_memory(&bytes).unwrap().to_rgb8();
+        assert_eq!(sheet.dimensions(), sheet_size(5, 3, 3));
+        let photos: Vec<Value> = lines(&output);
+        assert_eq!(photos.len(), 14);
+        for (index, photo) in (0..).zip(&photos) {
+            let tile = tile(&sheet, index % 5, index / 5);
+            let to = |photo: &Value| {
+                let path = Path::new(photo["path"].as_str().unwrap());
+                distance(&tile, path, &ImageOptions::default())
+            };
+            let other = &photos[(index as usize + 1) % photos.len()];
+            assert!(to(photo) < 8.0, "{photo}: {}", to(photo));
+            assert!(to(other) > 20.0, "{other}: {}", to(other));
+        }
+    }
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        3,
+        "a partial file is left"
+    );
+}
+
+#[test]
+fn a_photo_that_failed_is_an_empty_cell() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sheet.png");
+    let paths = [
+        image("gray.png"),
+        "no-such-photo.jpg".to_owned(),
+        image("plain.qoi"),
+    ];
+    let output = run(
+        with_model(MODEL, &["classify", "--labels", "cat,dog", "--sheet"])
+            .arg(&file)
+            .args(&paths),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("1 of 3 images failed"),
+        "{}",
+        stderr(&output)
+    );
+    let sheet = image::open(&file).unwrap().to_rgb8();
+    assert_eq!(sheet.dimensions(), sheet_size(3, 1, 3));
+    for column in [0, 2] {
+        let path = Path::new(&paths[column as usize]);
+        let distance = distance(&tile(&sheet, column, 0), path, &ImageOptions::default());
+        assert!(distance < 8.0, "{}: {distance}", path.display());
+    }
+    // The word alone.
+    let word = drawn(&tile(&sheet, 1, 0));
+    assert!((50..1000).contains(&word), "{word} pixels");
+}
+
+#[test]
+fn a_contact_sheet_reads_photos_as_the_rest_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sheet.png");
+    let usual = ImageOptions::default();
+    let stored = ImageOptions {
+        exif: false,
+        ..usual.clone()
+    };
+    let red = ImageOptions {
+        background: Some([255, 0, 0]),
+        ..usual.clone()
+    };
+    for (photo, arguments, options) in [
+        ("orientation-6.jpg", &[][..], &usual),
+        ("orientation-6.jpg", &["--no-exif"], &stored),
+        ("rgba-checker.png", &["--background", "#ff0000"], &red),
+    ] {
+        let output = run(with_model(
+            MODEL,
+            &["classify", "--labels", "cat,dog", &image(photo), "--sheet"],
+        )
+        .arg(&file)
+        .args(arguments));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let sheet = image::open(&file).unwrap().to_rgb8();
+        let photo = image(photo);
+        let small = open_image(&photo, options).unwrap();
+        let tile = tile(&sheet, 0, 0);
+        assert!(
+            distance(&tile, Path::new(&photo), options) < 8.0,
+            "{photo} {arguments:?}"
+        );
+        // Nothing is drawn beside a photo that is smaller than its tile.
+        assert!(
+            drawn(&tile) <= (small.width() * small.height()) as usize,
+            "{photo} {arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn standard_input_comes_onto_a_contact_sheet() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sheet.png");
+    let cat = root("assets/photos/cat.jpg");
+    let mut child = with_model(
+        MODEL,
+        &[
+            "classify", "--labels", "cat,dog", "--top", "1", "-", "--sheet",
+        ],
+    )
+    .arg(&file)
+    .stdin(Stdio::piped())
+    .stdout(Stdio::null())
+    .spawn()
+    .unwrap();
+    let bytes = std::fs::read(&cat).unwrap();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+    let sheet = image::open(&file).unwrap().to_rgb8();
+    assert_eq!(sheet.dimensions(), sheet_size(1, 1, 1));
+    assert!(distance(&tile(&sheet, 0, 0), &cat, &ImageOptions::default()) < 8.0);
+}
+
+/// Before the model is looked at, which is not there.
+#[test]
+fn a_sheet_that_cannot_be_written_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, message) in [
+        (
+            "sheet.bmp",
+            "expected a name that ends in .jpg, .jpeg, .png or .webp",
+        ),
+        (
+            "sheet",
+            "expected a name that ends in .jpg, .jpeg, .png or .webp",
+        ),
+        ("none/sheet.png", "there is no folder"),
+    ] {
+        let output = run(diptych()
+            .args([
+                "classify",
+                "--model",
+                "no/such/model",
+                &image("gray.png"),
+                "--sheet",
+            ])
+            .arg(folder.path().join(name)));
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(
+            stderr(&output).contains(message),
+            "{name}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{name}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

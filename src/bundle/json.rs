@@ -127,6 +127,16 @@ impl Json {
         self.read(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
+    /// The list of strings at `key`.
+    pub(crate) fn strings(&self, key: &str) -> Result<Option<Vec<String>>> {
+        self.read(key, "a list of strings", |value| {
+            let strings = value.as_array()?.iter();
+            strings
+                .map(|string| string.as_str().map(str::to_owned))
+                .collect()
+        })
+    }
+
     /// The special token at `key`, which is stated as a string or, with its flags, as an object.
     pub(crate) fn token(&self, key: &str) -> Result<Option<String>> {
         let content = format!("{key}.content");

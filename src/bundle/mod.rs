@@ -19,6 +19,9 @@ use crate::graph_file;
 use crate::preprocess::Preprocess;
 use crate::tokenize::Splitting;
 
+/// Where a template takes its label.
+pub(crate) const PLACE: &str = "{}";
+
 /// How the files of a bundle are laid out, which also says whose reference its numbers must equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -69,7 +72,7 @@ impl Activation {
     }
 }
 
-/// What the files state about the step from scores to probabilities.
+/// What the files state about the step from scores to probabilities, and to an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Head {
     /// How logits become probabilities.
@@ -78,6 +81,11 @@ pub struct Head {
     pub scale: Option<f32>,
     /// What is added to the product, where a file states it.
     pub bias: Option<f32>,
+    /// The cosine, from −1 to 1, below which a label does not fit, where `diptych.json` states it: an image whose best
+    /// label scores lower is none of the labels.
+    ///
+    /// The library leaves it to the caller; `diptych classify` keeps to it unless it is given a threshold.
+    pub none_below: Option<f32>,
 }
 
 /// The image half of a bundle.
@@ -150,6 +158,9 @@ pub struct Bundle {
     pub text: Option<TextFiles>,
     /// The step from scores to probabilities.
     pub head: Head,
+    /// The templates to put labels into, each with `{}` where the label goes, where `diptych.json` states them: at
+    /// least one. The library leaves them to the caller; `diptych classify` takes them unless it is given others.
+    pub templates: Option<Vec<String>>,
     /// Every file that settings or weights are read from.
     pub files: Vec<PathBuf>,
 }

@@ -69,6 +69,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         image,
         text,
         head: head(model.as_ref()),
+        templates: None,
         files,
     })
 }
@@ -86,6 +87,7 @@ fn head(model: Option<&Json>) -> Head {
         activation,
         scale: None,
         bias: None,
+        none_below: None,
     }
 }
 

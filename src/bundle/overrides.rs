@@ -2,6 +2,7 @@
 //!
 //! ```json
 //! {"logit_scale": 100.0, "logit_bias": 0.0, "activation": "softmax",
+//!  "none_below": 0.2, "templates": ["a photo of a {}."],
 //!  "image": {"size": 224, "resize": "shortest", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]},
 //!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower"}}
 //! ```
@@ -9,11 +10,21 @@
 //! Every key may be left out. `logit_scale` is what scores are multiplied by, not its logarithm.
 
 use super::json::Json;
-use super::{Activation, Bundle, ImageFiles, Pad, TextConfig};
+use super::{Activation, Bundle, Head, ImageFiles, PLACE, Pad, TextConfig};
 use crate::clean::Cleaning;
 use crate::error::Result;
 use crate::preprocess::Resize;
 use crate::resample::Filter;
+
+const KEYS: [&str; 7] = [
+    "logit_scale",
+    "logit_bias",
+    "activation",
+    "none_below",
+    "templates",
+    "image",
+    "text",
+];
 
 const FILTERS: [(&str, Filter); 6] = [
     ("nearest", Filter::Nearest),
@@ -37,10 +48,21 @@ pub(super) fn apply(bundle: &mut Bundle) -> Result<()> {
     let Some(json) = Json::open_first(&bundle.path, &["diptych.json"])? else {
         return Ok(());
     };
-    json.refuse_unknown_keys(&["logit_scale", "logit_bias", "activation", "image", "text"])?;
+    json.refuse_unknown_keys(&KEYS)?;
     bundle.files.push(json.path().to_owned());
 
-    let head = &mut bundle.head;
+    head_overrides(&json, &mut bundle.head)?;
+    bundle.templates = templates(&json)?;
+    if let (Some(json), Some(image)) = (json.object("image")?, &mut bundle.image) {
+        image_overrides(&json, image)?;
+    }
+    if let (Some(json), Some(text)) = (json.object("text")?, &mut bundle.text) {
+        text_overrides(&json, &mut text.text)?;
+    }
+    Ok(())
+}
+
+fn head_overrides(json: &Json, head: &mut Head) -> Result<()> {
     if let Some(activation) = json.choice("activation", &Activation::KNOWN)? {
         head.activation = activation;
     }
@@ -56,13 +78,30 @@ pub(super) fn apply(bundle: &mut Bundle) -> Result<()> {
         }
         head.bias = Some(bias as f32);
     }
-    if let (Some(json), Some(image)) = (json.object("image")?, &mut bundle.image) {
-        image_overrides(&json, image)?;
-    }
-    if let (Some(json), Some(text)) = (json.object("text")?, &mut bundle.text) {
-        text_overrides(&json, &mut text.text)?;
+    if let Some(cosine) = json.number("none_below")? {
+        if !(-1.0..=1.0).contains(&cosine) {
+            return Err(json.wrong("none_below", "a cosine, from -1 to 1"));
+        }
+        head.none_below = Some(cosine as f32);
     }
     Ok(())
+}
+
+fn templates(json: &Json) -> Result<Option<Vec<String>>> {
+    let templates = json.strings("templates")?;
+    let has_place = |template: &String| template.contains(PLACE);
+    let makes_sense =
+        |templates: &Vec<String>| !templates.is_empty() && templates.iter().all(has_place);
+    if templates
+        .as_ref()
+        .is_some_and(|templates| !makes_sense(templates))
+    {
+        return Err(json.wrong(
+            "templates",
+            "at least one string, each with {} where the label goes",
+        ));
+    }
+    Ok(templates)
 }
 
 fn image_overrides(json: &Json, image: &mut ImageFiles) -> Result<()> {

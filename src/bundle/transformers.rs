@@ -97,6 +97,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         image,
         text,
         head,
+        templates: None,
         files,
     })
 }
@@ -118,6 +119,7 @@ fn head(config: Option<&Json>) -> Result<Head> {
         activation,
         scale: None,
         bias: None,
+        none_below: None,
     })
 }
 

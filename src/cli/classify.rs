@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use diptych::{
     Bundle, Calibration, ClassCache, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot,
 };
 
 use super::inputs::{self, Images};
 use super::output::Output;
+use super::sheet::{self, Sheet};
 use super::{Common, ImageArguments, Outcome, report, rows};
 
 #[derive(Debug, Args)]
@@ -26,18 +28,25 @@ pub(super) struct Arguments {
     /// A sentence with {} where the label goes; may be given several times, the mean is taken
     #[arg(long = "template", value_name = "TEXT", conflicts_with = "prompts")]
     templates: Vec<String>,
-    /// A set of templates: plain, openai-7, openai-80, or a file with one a line
+    /// A set of templates: plain, openai-7, openai-80, or a file with one a line; without it, those that the model's
+    /// diptych.json states, otherwise plain
     #[arg(long, value_name = "NAME")]
     prompts: Option<String>,
     /// Print the best N labels of each photo
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
-    /// Leave out labels of a lower probability (0 to 1); a photo without any is "none of these"
+    /// Leave out labels of a lower probability (0 to 1); a photo without any is "none of these". Without it, labels
+    /// are left out whose score (cosine) is below what the model's diptych.json states as none_below; 0 leaves out none
     #[arg(long, value_name = "P", value_parser = probability)]
     threshold: Option<f32>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// Draw a contact sheet too: every photo, small, with its name and its best labels, up to three; a photo that
+    /// failed is an empty cell. FILE ends in .jpg, .jpeg, .png or .webp. More than 500 photos make several sheets, with
+    /// -1, -2 and so on before the ending
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(sheet::target))]
+    sheet: Option<sheet::Target>,
     #[command(flatten)]
     images: ImageArguments,
 }
@@ -54,33 +63,52 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         arguments.labels.as_deref(),
         arguments.labels_file.as_deref(),
     )?;
-    let templates = inputs::templates(&arguments.templates, arguments.prompts.as_deref())?;
     let images = Images::find(&arguments.paths);
-    let (encoder, classes) = open(common, &labels, &templates)?;
+    let bundle = Bundle::open(common.model()?)?;
+    let templates = inputs::templates(
+        &arguments.templates,
+        arguments.prompts.as_deref(),
+        bundle.templates.as_deref(),
+    )?;
+    let (encoder, classes) = open(common, &bundle, &labels, &templates)?;
     let calibration = *encoder.calibration();
-    if arguments.threshold.is_some() && calibration.logits(&[0.0]).is_none() {
+    let bar = Bar::new(arguments.threshold, bundle.head.none_below);
+    if matches!(bar, Bar::Probability(_)) && calibration.logits(&[0.0]).is_none() {
         bail!(
             "--threshold needs probabilities, and no file of this bundle states its scale and bias; see diptych.json in onnx/README.md"
         );
     }
 
+    let mut sheet = match &arguments.sheet {
+        Some(target) => Some(Sheet::new(target, images.len(), arguments.top)?),
+        None => None,
+    };
     let mut output = Output::new(arguments.json);
     let mut report = common.report(images.len(), "images");
-    let options = common.pipeline_options(&arguments.images);
-    rows::encode(
-        &encoder,
-        &images,
-        &options,
-        &mut report,
-        |path, row| match row {
+    let mut options = common.pipeline_options(&arguments.images);
+    options.thumbnail = sheet.as_ref().map(|_| sheet::THUMBNAIL);
+    rows::encode(&encoder, &images, &options, &mut report, |item| {
+        let answer = match item.row {
             Ok(row) => {
-                Ok(output.predictions(path, &best(&classes, row, &calibration, arguments)?)?)
+                let predictions = best(&classes, row, &calibration, bar, arguments.top)?;
+                output.predictions(item.path, &predictions)?;
+                Some(predictions)
             }
-            Err(message) => Ok(output.failure(path, message)?),
-        },
-    )?;
+            Err(message) => {
+                output.failure(item.path, message)?;
+                None
+            }
+        };
+        match &mut sheet {
+            Some(sheet) => sheet.add(item.path, item.thumbnail, answer.as_deref()),
+            None => Ok(()),
+        }
+    })?;
     if !common.quiet && !arguments.json {
-        report::notice(&summary(&labels, &templates, &calibration));
+        report::notice(&summary(&labels, &templates, &calibration, bar));
+    }
+    if let (Some(sheet), false) = (&sheet, common.quiet) {
+        report::notice(&sheet.summary());
     }
     Ok(report.finish())
 }
@@ -88,12 +116,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 /// The encoder, without its text tower where the class matrix is in the cache.
 fn open(
     common: &Common,
+    bundle: &Bundle,
     labels: &[String],
     templates: &[String],
 ) -> Result<(DualEncoder, ZeroShot)> {
-    let model = common.model()?;
-    let bundle = Bundle::open(&model)?;
-    let cache = ClassCache::new(&bundle, labels, templates)?;
+    let model = &bundle.path;
+    let cache = ClassCache::new(bundle, labels, templates)?;
     if let Some(classes) = cache.read() {
         // One graph of both towers is loaded whole anyway, and may have to be asked for its scale.
         let towers = if bundle.layout == Layout::Combined {
@@ -101,13 +129,13 @@ fn open(
         } else {
             Towers::Image
         };
-        let encoder = DualEncoder::open_with(&model, &common.encoder_options(towers))?;
+        let encoder = DualEncoder::open_with(model, &common.encoder_options(towers))?;
         // A file that somebody else wrote there is as good as none.
         if classes.classes().width() == encoder.width() {
             return Ok((encoder, classes));
         }
     }
-    let encoder = DualEncoder::open_with(&model, &common.encoder_options(Towers::All))?;
+    let encoder = DualEncoder::open_with(model, &common.encoder_options(Towers::All))?;
     encoder.image_tower()?;
     let classes = ZeroShot::new(&encoder, labels, templates)?;
     if let (Some(first), false) = (classes.cut().first(), common.quiet) {
@@ -118,22 +146,51 @@ fn open(
     Ok((encoder, classes))
 }
 
-/// The best labels of one image, cut at `--threshold` and `--top`.
+/// What a label must reach to be named.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bar {
+    Nothing,
+    Probability(f32),
+    /// A cosine.
+    Score(f32),
+}
+
+impl Bar {
+    /// `--threshold`, a probability, in place of what the bundle states, a cosine.
+    fn new(threshold: Option<f32>, none_below: Option<f32>) -> Self {
+        match (threshold, none_below) {
+            (Some(0.0), _) | (None, None) => Bar::Nothing,
+            (Some(probability), _) => Bar::Probability(probability),
+            (None, Some(score)) => Bar::Score(score),
+        }
+    }
+
+    fn is_reached(self, prediction: &Prediction<'_>) -> bool {
+        match self {
+            Bar::Nothing => true,
+            Bar::Probability(least) => prediction.probability >= Some(least),
+            Bar::Score(least) => prediction.score >= least,
+        }
+    }
+}
+
+/// The best labels of one image: at most `top`, each over the bar.
 fn best<'a>(
     classes: &'a ZeroShot,
     row: &Embeddings,
     calibration: &Calibration,
-    arguments: &Arguments,
+    bar: Bar,
+    top: u16,
 ) -> diptych::Result<Vec<Prediction<'a>>> {
     let mut predictions = classes.classify(row, calibration)?.swap_remove(0);
-    let is_sure = |prediction: &Prediction<'_>| prediction.probability >= arguments.threshold;
-    predictions.retain(is_sure);
-    predictions.truncate(arguments.top.into());
+    predictions.retain(|prediction| bar.is_reached(prediction));
+    predictions.truncate(top.into());
     Ok(predictions)
 }
 
-/// Probabilities depend on labels, templates and scale; whoever compares them must see these.
-fn summary(labels: &[String], templates: &[String], calibration: &Calibration) -> String {
+/// Probabilities depend on labels, templates and scale, and "none of these" on a bar that nobody may have typed;
+/// whoever compares answers must see these.
+fn summary(labels: &[String], templates: &[String], calibration: &Calibration, bar: Bar) -> String {
     let template = match templates {
         [template] => format!("template {template:?}"),
         templates => format!("{} templates", templates.len()),
@@ -142,9 +199,13 @@ fn summary(labels: &[String], templates: &[String], calibration: &Calibration) -
         || "scale unknown".to_owned(),
         |scale| format!("scale {scale:.2}"),
     );
+    let bar = match bar {
+        Bar::Score(score) => format!(", none of these below score {score}"),
+        Bar::Nothing | Bar::Probability(_) => String::new(),
+    };
     let noun = if labels.len() == 1 { "label" } else { "labels" };
     format!(
-        "{} {noun}, {template}, {scale}, {}",
+        "{} {noun}, {template}, {scale}, {}{bar}",
         labels.len(),
         calibration.activation.name()
     )

@@ -94,16 +94,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common, order: &Order) -> Resu
     let mut sink = Sink::open(arguments.output.as_deref(), encoder.width())?;
     let options = common.pipeline_options(&arguments.images);
     let outcome = runs.iter().try_for_each(|run| match run {
-        Run::Images(images) => rows::encode(
-            &encoder,
-            images,
-            &options,
-            &mut report,
-            |path, row| match row {
-                Ok(row) => sink.row(Name::Path(&path.to_string_lossy()), row),
-                Err(message) => sink.failure(path, message),
-            },
-        ),
+        Run::Images(images) => rows::encode(&encoder, images, &options, &mut report, |item| {
+            match item.row {
+                Ok(row) => sink.row(Name::Path(&item.path.to_string_lossy()), row),
+                Err(message) => sink.failure(item.path, message),
+            }
+        }),
         Run::Texts(texts) => embed_texts(&encoder, texts, common, &mut sink, &report),
     });
     // What is there stays, whatever ended it.

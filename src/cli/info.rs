@@ -150,6 +150,8 @@ fn head_facts(encoder: &DualEncoder) -> Vec<(&'static str, Value)> {
         ("scale", number(calibration.scale)),
         ("scale origin", json!(origin)),
         ("bias", number(calibration.bias)),
+        ("none below", number(encoder.bundle().head.none_below)),
+        ("templates", json!(encoder.bundle().templates)),
     ]
 }
 

@@ -140,10 +140,17 @@ pub(super) fn labels(list: Option<&str>, file: Option<&Path>) -> Result<Vec<Stri
     }
 }
 
-/// Templates: those given, the set named, or the plain one.
-pub(super) fn templates(given: &[String], set: Option<&str>) -> Result<Vec<String>> {
+/// Templates: those given, the set named, those that the bundle states, or the plain one.
+pub(super) fn templates(
+    given: &[String],
+    set: Option<&str>,
+    stated: Option<&[String]>,
+) -> Result<Vec<String>> {
     if !given.is_empty() {
         return Ok(given.to_vec());
+    }
+    if let (None, Some(stated)) = (set, stated) {
+        return Ok(stated.to_vec());
     }
     let set = set.unwrap_or("plain");
     if let Some((_, text)) = PROMPTS.iter().find(|(name, _)| *name == set) {
@@ -234,11 +241,11 @@ mod tests {
     #[test]
     fn the_sets_that_come_with_the_program_can_be_used() {
         assert!(labels(None, None).unwrap().len() > 400);
-        let sizes =
-            ["plain", "openai-7", "openai-80"].map(|set| templates(&[], Some(set)).unwrap().len());
+        let sizes = ["plain", "openai-7", "openai-80"]
+            .map(|set| templates(&[], Some(set), None).unwrap().len());
         assert_eq!(sizes, [1, 7, 80]);
         assert!(
-            templates(&[], Some("none such"))
+            templates(&[], Some("none such"), None)
                 .unwrap_err()
                 .to_string()
                 .contains("plain, openai-7, openai-80")

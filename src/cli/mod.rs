@@ -1,15 +1,18 @@
 //! What the user typed, and which command it means.
 //!
 //! Each command is a file of its own: check, call the library, print. None knows another; what they share stands in
-//! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `output.rs` (results) and `report.rs` (standard error).
+//! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `output.rs` (results), `sheet.rs` and `lettering.rs`
+//! (results as a picture) and `report.rs` (standard error).
 
 mod classify;
 mod embed;
 mod info;
 mod inputs;
+mod lettering;
 mod output;
 mod report;
 mod rows;
+mod sheet;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -198,6 +201,7 @@ impl Common {
             decoders: usize::from(self.threads.unwrap_or(0)),
             memory: u64::from(images.decode_memory) << 20,
             image,
+            thumbnail: None,
         }
     }
 

@@ -23,6 +23,17 @@ pub(super) fn printable(name: &str) -> String {
     name.replace(char::is_control, "\u{fffd}")
 }
 
+/// The answer where no label fits.
+pub(super) const NONE_OF_THESE: &str = "none of these";
+
+/// How well a label fits, for people: its probability in percent, or its score where there is none. Aligned right.
+pub(super) fn figure(prediction: &Prediction<'_>) -> String {
+    match prediction.probability {
+        Some(probability) => format!("{:5.1} %", 100.0 * probability),
+        None => format!("{:7.4}", prediction.score),
+    }
+}
+
 /// Standard output, line by line.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -53,14 +64,15 @@ impl Output {
         }
         writeln!(self.stdout, "{}", printable(&path.to_string_lossy()))?;
         for prediction in predictions {
-            let figure = match prediction.probability {
-                Some(probability) => format!("{:5.1} %", 100.0 * probability),
-                None => format!("{:7.4}", prediction.score),
-            };
-            writeln!(self.stdout, "  {figure}  {}", prediction.label)?;
+            writeln!(
+                self.stdout,
+                "  {}  {}",
+                figure(prediction),
+                prediction.label
+            )?;
         }
         if predictions.is_empty() {
-            writeln!(self.stdout, "  none of these")?;
+            writeln!(self.stdout, "  {NONE_OF_THESE}")?;
         }
         self.stdout.flush()
     }
@@ -174,7 +186,7 @@ struct FailureLine<'a> {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Null => "unknown".to_owned(),
+        Value::Null => "not stated".to_owned(),
         Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

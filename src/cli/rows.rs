@@ -7,11 +7,32 @@ use std::slice::Iter;
 use anyhow::Result;
 use diptych::pipeline::{self, PipelineOptions};
 use diptych::{DualEncoder, Embeddings};
+use image::RgbImage;
 
 use super::inputs::{Failure, Images};
 use super::report::{self, Report};
 
-/// Encodes `images` and hands each path to `each`, with its row or the message that says why there is none.
+/// What came of one image.
+#[derive(Debug)]
+pub(super) struct Item<'a> {
+    pub(super) path: &'a Path,
+    /// Its row, or the message that says why there is none.
+    pub(super) row: Result<&'a Embeddings, &'a str>,
+    /// Its small copy, where the options ask for one and it could be decoded.
+    pub(super) thumbnail: Option<&'a RgbImage>,
+}
+
+impl<'a> Item<'a> {
+    fn failed(path: &'a Path, message: &'a str) -> Self {
+        Self {
+            path,
+            row: Err(message),
+            thumbnail: None,
+        }
+    }
+}
+
+/// Encodes `images` and hands what comes of each to `each`, in their order.
 ///
 /// An error of `each`, such as a reader of standard output that has left, ends it.
 pub(super) fn encode(
@@ -19,7 +40,7 @@ pub(super) fn encode(
     images: &Images,
     options: &PipelineOptions,
     report: &mut Report,
-    mut each: impl FnMut(&Path, Result<&Embeddings, &str>) -> Result<()>,
+    mut each: impl FnMut(Item<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut failures = images.failures.iter().peekable();
     let mut done = 0;
@@ -27,11 +48,17 @@ pub(super) fn encode(
     pipeline::encode_files(encoder, &images.paths, options, |encoded| {
         outcome =
             fail_before(&mut failures, done, report, &mut each).and_then(|()| match &encoded.row {
-                Ok(row) => report.around(|| each(encoded.path, Ok(row))),
+                Ok(row) => report.around(|| {
+                    each(Item {
+                        path: encoded.path,
+                        row: Ok(row),
+                        thumbnail: encoded.thumbnail.as_ref(),
+                    })
+                }),
                 Err(error) => {
                     let message = report::about(encoded.path, error);
                     report.fail(&message, Some(error));
-                    each(encoded.path, Err(&message))
+                    each(Item::failed(encoded.path, &message))
                 }
             });
         done += 1;
@@ -47,12 +74,12 @@ fn fail_before(
     failures: &mut Peekable<Iter<'_, Failure>>,
     done: usize,
     report: &mut Report,
-    each: &mut impl FnMut(&Path, Result<&Embeddings, &str>) -> Result<()>,
+    each: &mut impl FnMut(Item<'_>) -> Result<()>,
 ) -> Result<()> {
     while let Some(failure) = failures.next_if(|failure| failure.place <= done) {
         report.fail(&failure.message, None);
         report.advance();
-        each(&failure.path, Err(&failure.message))?;
+        each(Item::failed(&failure.path, &failure.message))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use diptych::Embeddings;
 use ndarray::{Array2, ArrayD, IxDyn};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// How far from cosine 1 a row may be.
 pub(crate) const EXACT: f32 = 1e-5;
@@ -20,6 +21,26 @@ pub(crate) fn root(path: &str) -> PathBuf {
 /// A path under `tests/golden`.
 pub(crate) fn golden(path: &str) -> PathBuf {
     root("tests/golden").join(path)
+}
+
+/// A copy of a golden bundle, to be changed.
+pub(crate) fn copy_bundle(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&golden("bundles").join(name), folder.path());
+    folder
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
 }
 
 /// A list in a JSON file, which must hold something.
