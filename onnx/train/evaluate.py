@@ -1,13 +1,13 @@
-"""Step 5: measure the model on the test files, through the built program.
+"""Step 8: measure the model on the test files, through the built program.
 
     python evaluate.py --data DATA --model ../tiny --work WORK --json figures.json --card ../tiny/README.md
 
 Every row comes from `diptych embed`: the photos are given to it as the files that they are, the captions and the
 labels' texts one a line. Photos are classified among the labels of their own test file, with the model's own templates
-(`templates` in diptych.json, else "a photo of a {}.") and with the sets in assets/prompts. Retrieval is text to photo
-among the photos of a file: Flickr8k's test part with the first caption of each photo, and the 100 sharp photos of
-clip-vit-b32-flickr with all their captions. The sets of --check also go through `diptych classify`, whose first answers
-must be those of the rows.
+(`templates` in diptych.json, else "a photo of a {}.") and with the sets in assets/prompts; the photos of the labels that
+were never taught, among these. Retrieval is text to photo among the photos of a file: Flickr8k's test part with the first
+caption of each photo, and the 100 sharp photos of clip-vit-b32-flickr with all their captions. The sets of --check also
+go through `diptych classify`, whose first answers must be those of the rows.
 
 Rows are kept in WORK and used again while the program, the model and the photos are the same.
 """
@@ -227,10 +227,13 @@ def load_test_files(program: Program, data: Path, only: str) -> tuple[dict[str, 
         if name == photos.MEASURE_ONLY:
             small = f"{name}, shrunk to {SMALL_SIDE} px first"
             captioned[small] = test_file(program, small, photo_set, shrunk=True)
+    held_out = photos.load_held_out_set(data)
+    if held_out.parts and re.search(only, held_out.name):
+        labelled[held_out.name] = test_file(program, held_out.name, held_out)
     return labelled, captioned
 
 
-def test_file(program: Program, name: str, photo_set: photos.PhotoSet, shrunk: bool = False) -> TestFile:
+def test_file(program: Program, name: str, photo_set: photos.PhotoSet | photos.HeldOutSet, shrunk: bool = False) -> TestFile:
     started = time.time()
     encoded = photo_set.read_all()
     suffixes = [Path(record["file"]).suffix for record in photo_set.records]

@@ -1,4 +1,4 @@
-"""Step 4: write the two towers as ONNX graphs with small weights, and check them against PyTorch.
+"""Step 7: write the two towers as ONNX graphs with small weights, and check them against PyTorch.
 
     python export.py --halves HALVES --checkpoint CHECKPOINTS --out ../tiny
 
@@ -21,9 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import photos
-from halves import CONTEXT_LENGTH, PhotoBackbone, SentenceEncoder, load_photo_backbone, load_sentence_encoder
+from halves import CONTEXT_LENGTH, PhotoBackbone, SentenceEncoder, load_sentence_encoder
 from heads import EMBEDDING_WIDTH, Heads
-from tail import Tail, fold_batch_norms
+from tuned import load_trained
 
 OPSET = 17
 IR_VERSION = 8
@@ -182,20 +182,9 @@ def check_padding(path: Path) -> None:
 
 def load_towers(halves: Path, state: dict) -> tuple[ImageTower, TextTower]:
     """The trained towers; the tail's weights go back into the image half as convolutions."""
-
-    def part(name: str) -> dict[str, Tensor]:
-        weights = state["average"].items()
-        return {key.removeprefix(f"{name}."): value for key, value in weights if key.startswith(f"{name}.")}
-
-    heads = Heads(state["blocks"])
-    heads.load_state_dict(part("heads"))
-    backbone = load_photo_backbone(halves, photos.IMAGE_SIZE)
-    fold_batch_norms(backbone.network)
-    if part("tail"):
-        tail = Tail(backbone)
-        tail.load_state_dict(part("tail"))
-        tail.store(backbone)
-    heads.eval().requires_grad_(False)
+    backbone, tail, heads = load_trained(halves, state)
+    tail.store(backbone)
+    heads.requires_grad_(False)
     return ImageTower(backbone, heads).eval(), TextTower(load_sentence_encoder(halves), heads).eval()
 
 

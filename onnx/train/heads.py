@@ -94,10 +94,11 @@ class ImageHead(nn.Module):
         self.transformer = GridTransformer(blocks, dropout=dropout / 2) if blocks else None
 
     def forward(self, pooled: Tensor, grid: Tensor | None) -> Tensor:
-        embedding = self.pooled(pooled)
-        if self.transformer is not None:
-            embedding = embedding + self.transformer(pooled, grid)
-        return functional.normalize(embedding.float(), dim=-1)
+        return self.join(pooled, self.transformer(pooled, grid) if self.transformer is not None else 0.0)
+
+    def join(self, pooled: Tensor, transformed: Tensor | float) -> Tensor:
+        """The embedding, where the transformer's output is there already."""
+        return functional.normalize((self.pooled(pooled) + transformed).float(), dim=-1)
 
 
 class TextHead(nn.Module):

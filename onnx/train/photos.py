@@ -20,6 +20,12 @@ MEASURE_ONLY = "clip-vit-b32-flickr"
 SHARPNESS_VIEWS = {"plain": 2, "sharpen": 5, "blur": 1}
 
 
+# Never trained on; no other set's label and no ImageNet class has these words.
+HELD_OUT_LABELS = [
+    "paella", "steak", "auditorium", "airport", "asparagus", "garlic", "papaya", "bodysuit", "turkey", "eyeball",
+]  # fmt: skip
+
+
 @dataclass
 class PhotoSet:
     """One set of photos (`name` such as "flowers-train") with its records, one per photo."""
@@ -38,6 +44,30 @@ class PhotoSet:
         with tarfile.open(self.archive) as archive:
             members = {m.name.removeprefix("./"): archive.extractfile(m).read() for m in archive if m.isfile()}
         return [members[record["file"]] for record in self.records]
+
+
+@dataclass
+class HeldOutSet:
+    """The photos of the labels that are never taught, out of every train part."""
+
+    parts: list[PhotoSet]
+    name = "labels never taught"
+
+    @property
+    def records(self) -> list[dict]:
+        return [record for part in self.parts for record in part.records]
+
+    def read_all(self) -> list[bytes]:
+        return [photo for part in self.parts for photo in part.read_all()]
+
+
+def load_held_out_set(data: Path) -> HeldOutSet:
+    parts = []
+    for photo_set in load_sets(data):
+        records = [record for record in photo_set.records if class_label(record) in HELD_OUT_LABELS]
+        if records and photo_set.name.endswith("-train"):
+            parts.append(PhotoSet(photo_set.name, records, photo_set.archive))
+    return HeldOutSet(parts)
 
 
 def class_label(record: dict) -> str | None:

@@ -1,11 +1,14 @@
-"""Step 3: train, in two stages.
+"""Steps 3, 4 and 6: train, in three stages.
 
     python train.py --stage heads --data DATA --halves HALVES --features FEATURES --out HEADS
-    python train.py --stage tail  --data DATA --halves HALVES --features FEATURES --begin HEADS --out CHECKPOINTS
+    python train.py --stage tail  --data DATA --halves HALVES --features FEATURES --begin HEADS --out TAIL
+    python tuned.py --halves HALVES --features FEATURES --checkpoint TAIL
+    python train.py --stage last  --data DATA --halves HALVES --features FEATURES --begin TAIL --out LAST
 
 The first stage trains the heads on the pooled features of the frozen halves. The second adds the transformer on the grid
-and tunes the later blocks of the image half with all of it. A run that was stopped goes on from OUT/last.pt; the dice
-of a step depend on the seed and the step alone. The losses of a step:
+and tunes the later blocks of the image half with all of it. The last trains the heads once more, on what the tuned blocks
+and the transformer make of every photo: many more photos a second. A run that was stopped goes on from OUT/last.pt; the
+dice of a step depend on the seed and the step alone. The losses of a step:
 
 - labels: the cross entropy of photos of three sets against all labels of their own set, a template drawn for each;
 - captions: captions against photos of a set, both ways, the targets softened by how alike the captions are;
@@ -34,8 +37,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import photos
-from halves import load_photo_backbone
-from heads import Heads
+from halves import PHOTO_WIDTH, load_photo_backbone
+from heads import EMBEDDING_WIDTH, Heads
+from photos import HELD_OUT_LABELS
 from tail import Tail, fold_batch_norms
 from texts import EVALUATION_TEMPLATE, TEMPLATES, SentenceCache, imagenet_ancestors, imagenet_texts, vocabulary_texts
 
@@ -43,19 +47,20 @@ HELD_BACK_PERCENT = 3
 MAXIMUM_VIEWS = 4
 FEWEST_HELD_BACK = 30
 REFUSED_SHARE = 0.05
-# No other set's label and no ImageNet class has these words.
-HELD_OUT_LABELS = [
-    "paella", "steak", "auditorium", "airport", "asparagus", "garlic", "papaya", "bodysuit", "turkey", "eyeball",
-]  # fmt: skip
 EVALUATION_BATCH = 256
+FEATURES = {"heads": "", "tail": "-trunk", "last": "-tuned"}
+STAGES = {
+    "heads": {"steps": 400, "label_photos": 192, "caption_photos": 512, "rate": 1e-3},
+    "tail": {"steps": 800, "label_photos": 64, "caption_photos": 160, "rate": 6e-4},
+    "last": {"steps": 600, "label_photos": 192, "caption_photos": 512, "rate": 5e-4},
+}
 EVALUATION_TEMPLATE_INDEX = TEMPLATES.index(EVALUATION_TEMPLATE)
 
 
 class Views:
-    """The features of one set's photos in all views that were extracted: the trunk, or what is pooled at the end."""
+    """The features of one set's photos that a stage needs, in all views that were extracted."""
 
-    def __init__(self, folder: Path, name: str, with_trunk: bool):
-        kind = "-trunk" if with_trunk else ""
+    def __init__(self, folder: Path, name: str, kind: str):
         numbers = [view for view in range(MAXIMUM_VIEWS) if (folder / f"{name}-{view}.npy").exists()]
         self.features = [np.load(folder / f"{name}-{view}{kind}.npy", mmap_mode="r") for view in numbers]
         self.logits = [np.load(folder / f"{name}-{view}-logits.npy", mmap_mode="r") for view in numbers]
@@ -154,7 +159,7 @@ def load_sets(arguments: argparse.Namespace, sentences: SentenceCache) -> Sets:
         name = photo_set.name
         if not (arguments.features / f"{name}-0.npy").exists() or not name.endswith(("-train", "-dev")):
             continue
-        views = Views(arguments.features, name, with_trunk=arguments.stage == "tail")
+        views = Views(arguments.features, name, FEATURES[arguments.stage])
         if photos.class_label(photo_set.records[0]):
             sets.labelled.append(labelled_set(photo_set, views, sentences))
             for row, record in enumerate(photo_set.records):
@@ -170,19 +175,27 @@ def load_sets(arguments: argparse.Namespace, sentences: SentenceCache) -> Sets:
 
 
 class Towers(nn.Module):
-    """What is trained: the heads and, in the second stage, the tail of the image half."""
+    """What is trained: the heads and, from the second stage on, the tail of the image half, which the last leaves alone."""
 
     def __init__(self, arguments: argparse.Namespace):
         super().__init__()
-        self.heads = Heads(arguments.blocks if arguments.stage == "tail" else 0, arguments.dropout)
+        self.stage = arguments.stage
+        self.heads = Heads(0 if self.stage == "heads" else arguments.blocks, arguments.dropout)
         self.tail = None
-        if arguments.stage == "tail":
+        if self.stage != "heads":
             backbone = load_photo_backbone(arguments.halves, photos.IMAGE_SIZE)
             fold_batch_norms(backbone.network)
             self.tail = Tail(backbone)
+        if self.stage == "last":
+            self.tail.requires_grad_(False)
+            self.heads.image.transformer.requires_grad_(False)
 
     def image(self, features: Tensor) -> Tensor:
-        return self.heads.image(*(self.tail(features) if self.tail else (features, None)))
+        if self.stage == "heads":
+            return self.heads.image(features, None)
+        if self.stage == "tail":
+            return self.heads.image(*self.tail(features))
+        return self.heads.image.join(*features.split([PHOTO_WIDTH, EMBEDDING_WIDTH], 1))
 
     def text(self, sentences: Tensor) -> Tensor:
         return self.heads.text(sentences)
@@ -258,9 +271,10 @@ class Training:
     def make_optimizer(self) -> torch.optim.Optimizer:
         """The parts of an earlier stage at a lower rate, vectors without weight decay."""
         arguments = self.arguments
-        tuned = 1.0 if arguments.stage == "heads" else 0.3
+        tuned = 0.3 if arguments.stage == "tail" else 1.0
         groups = {}
-        for name, parameter in self.towers.named_parameters():
+        trained = [(name, parameter) for name, parameter in self.towers.named_parameters() if parameter.requires_grad]
+        for name, parameter in trained:
             is_tail, is_new = name.startswith("tail"), "transformer" in name
             decay = (0.05 if is_tail else arguments.weight_decay) if parameter.ndim > 1 and "positions" not in name else 0.0
             share = arguments.tail_rate / arguments.rate if is_tail else 1.0 if is_new else tuned
@@ -418,12 +432,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--halves", type=Path, required=True, help="folder written by fetch.py")
     parser.add_argument("--features", type=Path, required=True, help="folder written by features.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--stage", choices=["heads", "tail"], required=True)
-    parser.add_argument("--begin", type=Path, help="the folder of the first stage's checkpoint, for the second")
-    parser.add_argument("--steps", type=int, default=1300)
+    parser.add_argument("--stage", choices=list(STAGES), required=True)
+    parser.add_argument("--begin", type=Path, help="folder of the checkpoint of the stage before")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--blocks", type=int, default=2, help="of the transformer on the grid")
-    parser.add_argument("--label-photos", type=int, default=192, help="photos of each of the three labelled sets of a step")
-    parser.add_argument("--caption-photos", type=int, default=512)
+    parser.add_argument("--label-photos", type=int, help="photos of each of the three labelled sets of a step")
+    parser.add_argument("--caption-photos", type=int)
     parser.add_argument("--general", type=int, default=20, help="general words drawn for the names of a part")
     parser.add_argument("--tail-rate", type=float, default=2e-4)
     parser.add_argument("--caption-weight", type=float, default=0.5)
@@ -433,12 +447,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--text-noise", type=float, default=0.02, help="deviation of the noise on captions' vectors")
     parser.add_argument("--dropout", type=float, default=0.4, help="of the image head")
     parser.add_argument("--vocabulary", type=int, default=5000)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float)
     parser.add_argument("--weight-decay", type=float, default=0.5)
     parser.add_argument("--average", type=float, default=0.99, help="share of the weight average kept in a step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=100, help="steps between two checkpoints")
+    parser.set_defaults(**STAGES[parser.parse_known_args()[0].stage])
     return parser.parse_args()
 
 

@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// Photos, folders of photos, or - for one photo on standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The labels to choose from, separated by commas; without it, several hundred everyday ones
+    /// The labels to choose from, separated by commas; without it, about a thousand everyday ones
     #[arg(long, value_name = "A,B,C", conflicts_with = "labels_file")]
     labels: Option<String>,
     /// A file of labels, one a line; blank lines and lines that begin with # are left out

@@ -52,6 +52,18 @@ pub(crate) fn list(path: &Path) -> Vec<Value> {
     list
 }
 
+/// The lines of a JSON Lines file, which must hold something.
+pub(crate) fn list_of_lines(path: &Path) -> Vec<Value> {
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(!lines.is_empty(), "{} is empty", path.display());
+    lines
+}
+
 /// A `.npy` file.
 pub(crate) fn npy<T: npyz::Deserialize>(path: &Path) -> ArrayD<T> {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
