@@ -6,12 +6,14 @@ or 5 x 5 kernel makes on a grid this small.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from halves import FIRST_TUNED_BLOCK, TRUNK_SIDE, PhotoBackbone
+import photos
+from halves import FIRST_TUNED_BLOCK, TRUNK_SIDE, PhotoBackbone, load_photo_backbone
 
 
 def fold_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -142,3 +144,10 @@ class Tail(nn.Module):
         for ours, theirs in zip(self.blocks, backbone.network._blocks[FIRST_TUNED_BLOCK:], strict=True):
             ours.store(theirs)
         self.last.store(backbone.network._conv_head)
+
+
+def load_tail(halves: Path) -> tuple[PhotoBackbone, Tail]:
+    """The image half as it was published, its batch norms folded, and its tail."""
+    backbone = load_photo_backbone(halves, photos.IMAGE_SIZE)
+    fold_batch_norms(backbone.network)
+    return backbone, Tail(backbone)

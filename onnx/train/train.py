@@ -36,17 +36,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import measure
 import photos
-from halves import PHOTO_WIDTH, load_photo_backbone
+from halves import PHOTO_WIDTH
 from heads import EMBEDDING_WIDTH, Heads
 from photos import HELD_OUT_LABELS
-from tail import Tail, fold_batch_norms
+from tail import load_tail
 from texts import EVALUATION_TEMPLATE, TEMPLATES, SentenceCache, imagenet_ancestors, imagenet_texts, vocabulary_texts
 
 HELD_BACK_PERCENT = 3
 MAXIMUM_VIEWS = 4
 FEWEST_HELD_BACK = 30
-REFUSED_SHARE = 0.05
 EVALUATION_BATCH = 256
 FEATURES = {"heads": "", "tail": "-trunk", "last": "-tuned"}
 STAGES = {
@@ -86,7 +86,6 @@ class Views:
 class LabelledSet:
     name: str
     views: Views
-    labels: list[str]
     sentences: Tensor  # [labels, templates, width]
     targets: np.ndarray
     training_rows: np.ndarray
@@ -116,7 +115,6 @@ def labelled_set(photo_set: photos.PhotoSet, views: Views, sentences: SentenceCa
     return LabelledSet(
         photo_set.name,
         views,
-        labels,
         vectors.view(len(labels), len(TEMPLATES), -1),
         np.array([number.get(label, -1) for label in classes]),
         np.flatnonzero(known & ~held_back),
@@ -183,9 +181,7 @@ class Towers(nn.Module):
         self.heads = Heads(0 if self.stage == "heads" else arguments.blocks, arguments.dropout)
         self.tail = None
         if self.stage != "heads":
-            backbone = load_photo_backbone(arguments.halves, photos.IMAGE_SIZE)
-            fold_batch_norms(backbone.network)
-            self.tail = Tail(backbone)
+            _, self.tail = load_tail(arguments.halves)
         if self.stage == "last":
             self.tail.requires_grad_(False)
             self.heads.image.transformer.requires_grad_(False)
@@ -415,14 +411,11 @@ class Training:
         sets = list(self.similarities().values())
         candidates = torch.arange(5.0, 100.5, 0.5)
         losses = [sum(functional.cross_entropy(scale * scores, targets) for scores, targets in sets) for scale in candidates]
-        best = [scores.max(1).values[scores.argmax(1) == targets] for scores, targets in sets]
-        weights = torch.cat([torch.full_like(scores, 1 / len(scores) / len(best)) for scores in best])
-        scores, order = torch.cat(best).sort()
-        below = scores[(weights[order].cumsum(0) < REFUSED_SHARE).sum()]
+        best = [scores.max(1).values[scores.argmax(1) == targets].numpy() for scores, targets in sets]
         return {
             "trained_scale": round(float(self.average.heads.scale()), 2),
             "calibrated_scale": float(candidates[torch.stack(losses).argmin()]),
-            "none_below": round(float(below), 3),
+            "none_below": round(float(measure.threshold_refusing(best)), 3),
         }
 
 

@@ -13,19 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import photos
-from halves import PhotoBackbone, load_photo_backbone
+from halves import PhotoBackbone
 from heads import Heads
-from tail import Tail, fold_batch_norms
+from tail import Tail, load_tail
 
 BATCH = 256
 
 
 def load_trained(halves: Path, state: dict) -> tuple[PhotoBackbone, Tail, Heads]:
     """The image half as it was published, its tuned tail, and the heads, of a checkpoint of the second stage or the last."""
-    backbone = load_photo_backbone(halves, photos.IMAGE_SIZE)
-    fold_batch_norms(backbone.network)
-    tail, heads = Tail(backbone), Heads(state["blocks"])
+    backbone, tail = load_tail(halves)
+    heads = Heads(state["blocks"])
     for name, module in [("tail", tail), ("heads", heads)]:
         weights = {key.removeprefix(f"{name}."): value for key, value in state["average"].items() if key.startswith(f"{name}.")}
         module.load_state_dict(weights)
