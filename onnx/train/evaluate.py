@@ -4,8 +4,8 @@
 
 Every row comes from `diptych embed`: the photos are given to it as the files that they are, the captions and the
 labels' texts one a line. Photos are classified among the labels of their own test file, with the model's own templates
-(`templates` in diptych.json, else "a photo of a {}.") and with the sets in assets/prompts; the photos of the labels that
-were never taught, among these. Retrieval is text to photo among the photos of a file: Flickr8k's test part with the first
+(`templates` in diptych.json, else "a photo of a {}.") and with the sets in assets/prompts. Photos of the labels that were
+never taught are classified among these alone: in the test files such a label is a possible answer, but its photos are left out. Retrieval is text to photo among the photos of a file: Flickr8k's test part with the first
 caption of each photo, and the 100 sharp photos of clip-vit-b32-flickr with all their captions. The sets of --check also
 go through `diptych classify`, whose first answers must be those of the rows.
 
@@ -55,20 +55,17 @@ class Settings:
 
 @dataclass
 class TestFile:
-    """A test file's photos with their rows; with labels or with captions."""
+    """A test file's photos with their rows; with the labels that they are classified among, or with captions."""
 
     name: str
     files: dict[str, bytes]
     records: list[dict]
+    labels: list[str]
     rows: np.ndarray
 
     @cached_property
     def classes(self) -> list[str]:
         return [photos.class_label(record) for record in self.records]
-
-    @cached_property
-    def labels(self) -> list[str]:
-        return sorted(set(self.classes))
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -223,17 +220,21 @@ def load_test_files(program: Program, data: Path, only: str) -> tuple[dict[str, 
         is_test = photo_set.name.endswith("-test") or name == photos.MEASURE_ONLY
         if not is_test or not re.search(only, name) or not (is_captioned or photos.class_label(photo_set.records[0])):
             continue
-        (captioned if is_captioned else labelled)[name] = test_file(program, name, photo_set)
+        labels = [] if is_captioned else sorted({photos.class_label(record) for record in photo_set.records})
+        photo_set = photo_set.without(photos.HELD_OUT_LABELS)
+        (captioned if is_captioned else labelled)[name] = test_file(program, name, photo_set, labels)
         if name == photos.MEASURE_ONLY:
             small = f"{name}, shrunk to {SMALL_SIDE} px first"
-            captioned[small] = test_file(program, small, photo_set, shrunk=True)
+            captioned[small] = test_file(program, small, photo_set, labels, shrunk=True)
     held_out = photos.load_held_out_set(data)
     if held_out.parts and re.search(only, held_out.name):
-        labelled[held_out.name] = test_file(program, held_out.name, held_out)
+        labelled[held_out.name] = test_file(program, held_out.name, held_out, sorted(photos.HELD_OUT_LABELS))
     return labelled, captioned
 
 
-def test_file(program: Program, name: str, photo_set: photos.PhotoSet | photos.HeldOutSet, shrunk: bool = False) -> TestFile:
+def test_file(
+    program: Program, name: str, photo_set: photos.PhotoSet | photos.HeldOutSet, labels: list[str], shrunk: bool = False
+) -> TestFile:
     started = time.time()
     encoded = photo_set.read_all()
     suffixes = [Path(record["file"]).suffix for record in photo_set.records]
@@ -242,7 +243,7 @@ def test_file(program: Program, name: str, photo_set: photos.PhotoSet | photos.H
     files = {f"{i:06}{suffix}": photo for i, (suffix, photo) in enumerate(zip(suffixes, encoded, strict=True))}
     rows = program.photo_rows(re.sub(r"\W+", "-", name), files)
     print(f"{name}: {len(rows)} rows, {time.time() - started:.0f} s", flush=True)
-    return TestFile(name, files, photo_set.records, rows)
+    return TestFile(name, files, photo_set.records, labels, rows)
 
 
 def shrink(encoded: bytes) -> bytes:

@@ -45,6 +45,11 @@ class PhotoSet:
             members = {m.name.removeprefix("./"): archive.extractfile(m).read() for m in archive if m.isfile()}
         return [members[record["file"]] for record in self.records]
 
+    def without(self, labels: list[str]) -> "PhotoSet":
+        """The set without the photos of these labels."""
+        records = [record for record in self.records if class_label(record) not in labels]
+        return PhotoSet(self.name, records, self.archive)
+
 
 @dataclass
 class HeldOutSet:

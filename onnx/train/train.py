@@ -46,7 +46,7 @@ from texts import EVALUATION_TEMPLATE, TEMPLATES, SentenceCache, imagenet_ancest
 
 HELD_BACK_PERCENT = 3
 MAXIMUM_VIEWS = 4
-FEWEST_HELD_BACK = 30
+FEWEST_HELD_BACK = 10
 EVALUATION_BATCH = 256
 FEATURES = {"heads": "", "tail": "-trunk", "last": "-tuned"}
 STAGES = {
