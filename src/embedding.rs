@@ -137,6 +137,17 @@ impl Embeddings {
         }
     }
 
+    /// The rows of these numbers, in their order.
+    ///
+    /// # Panics
+    ///
+    /// If a number is not below [`Embeddings::len`].
+    pub fn select(&self, numbers: &[usize]) -> Self {
+        Self {
+            rows: self.rows.select(Axis(0), numbers),
+        }
+    }
+
     /// Each row by itself.
     pub fn split(&self) -> impl Iterator<Item = Embeddings> {
         self.chunks(1)

@@ -207,6 +207,68 @@ pub enum Error {
         /// The template.
         template: String,
     },
+    /// There is no index in the folder.
+    #[error("{}: no index there", path.display())]
+    NoIndex {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is an index in the folder already.
+    #[error("{}: there is an index already", path.display())]
+    IndexExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process writes to the index.
+    #[error("{}: index is being written by {holder}", path.display())]
+    Locked {
+        /// The index's folder.
+        path: PathBuf,
+        /// Who writes, as it said itself.
+        holder: String,
+    },
+    /// The rows of an index are of another model.
+    #[error("{}: index is of {found}, not of {expected}", path.display())]
+    OtherModel {
+        /// The index's folder.
+        path: PathBuf,
+        /// What made its rows.
+        found: String,
+        /// What makes the rows that are to come in.
+        expected: String,
+    },
+    /// A file of an index is not what was written.
+    #[error("{}: file of the index is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do, as one sentence.
+        way_back: &'static str,
+    },
+    /// SQLite could not read or write the catalog of an index.
+    #[error("{}: catalog of the index cannot be used: {source}", path.display())]
+    Catalog {
+        /// The catalog.
+        path: PathBuf,
+        /// What SQLite said.
+        source: Source,
+    },
+    /// A pattern of paths could not be read.
+    #[error("pattern {pattern:?} cannot be read: {source}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        source: Source,
+    },
+    /// A file became another one while it was read.
+    #[error("{}: changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// No ONNX Runtime library was found, and none could be fetched.
     #[error("ONNX Runtime not found: looked at {}; {fetch}", searched.join(", "))]
     RuntimeMissing {
@@ -250,6 +312,16 @@ impl Error {
             }
             Error::NoTower { .. } => "this bundle encodes images only; choose another with --model",
             Error::TemplateWithoutPlace { .. } => "write a template such as \"a photo of a {}.\"",
+            Error::NoIndex { .. } => {
+                "make one with diptych index PATH, or name another with --index"
+            }
+            Error::Locked { .. } => "wait until it has ended; searching is possible meanwhile",
+            Error::OtherModel { .. } => {
+                "give the index's own model with --model, move the index over with diptych index --reindex, or make \
+                 another with --index"
+            }
+            Error::Damaged { way_back, .. } => way_back,
+            Error::Changed { .. } => "index it again when nothing writes to it any more",
             Error::RuntimeMissing { .. } => {
                 "set ORT_DYLIB_PATH to a libonnxruntime of version 1.20 or later, or run `python3 -m pip install \
                  onnxruntime`, or run diptych once while online so that it can fetch the library"
@@ -265,6 +337,14 @@ impl Error {
     pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Read { path, source }
+    }
+
+    pub(crate) fn damaged(path: &Path, problem: String, way_back: &'static str) -> Error {
+        Error::Damaged {
+            path: path.to_owned(),
+            problem,
+            way_back,
+        }
     }
 
     pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Error {

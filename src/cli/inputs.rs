@@ -6,13 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use diptych::pipeline::STDIN;
+use diptych::{IMAGE_ENDINGS, has_image_ending};
 use walkdir::{DirEntry, WalkDir};
-
-/// Endings of the files that a folder is searched for. What a file really is, its content decides.
-const ENDINGS: [&str; 17] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm",
-    "pgm", "pbm", "pnm", "qoi",
-];
 
 const EVERYDAY: &str = include_str!("../../assets/labels/everyday.txt");
 
@@ -106,7 +101,7 @@ impl Images {
             }
         }
         if self.len() == before {
-            let endings = ENDINGS.join(", ");
+            let endings = IMAGE_ENDINGS.join(", ");
             self.fail(
                 folder,
                 &format!("folder without images: expected files ending in {endings}"),
@@ -120,12 +115,9 @@ fn is_hidden(entry: &DirEntry) -> bool {
 }
 
 fn is_image(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_lowercase());
     // A pipe would be waited for; a link that leads nowhere is named when it is read.
     let is_readable = path.metadata().map_or(true, |metadata| metadata.is_file());
-    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) && is_readable
+    has_image_ending(path) && is_readable
 }
 
 /// Labels: the list given, the file given, or the everyday ones.

@@ -25,6 +25,20 @@ use crate::error::{Error, Result, Source};
 use crate::room::{Room, Taken};
 use sniff::Format;
 
+/// Endings of the files that a folder is searched for, in lower case. What a file really is, its content decides.
+pub const IMAGE_ENDINGS: [&str; 17] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm",
+    "pgm", "pbm", "pnm", "qoi",
+];
+
+/// Whether a file's name ends as those of images do.
+pub fn has_image_ending(path: &Path) -> bool {
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str()))
+}
+
 /// Bytes of memory that a pixel of the limit stands for: three of the image, one for what decoding needs beside it.
 const BYTES_PER_PIXEL: u64 = 4;
 

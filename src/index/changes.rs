@@ -1,0 +1,310 @@
+//! What has happened in folders since they were indexed: new, changed, copied, moved and vanished files.
+//!
+//! Knows files, not models. A file is the same while its size and time are; where they are not, its content decides, so
+//! that a file that was renamed, copied or only touched is never encoded again.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use sha2::{Digest, Sha256};
+use walkdir::{DirEntry, WalkDir};
+
+use super::place::Place;
+use super::{Hash, Item};
+use crate::error::{Error, Result};
+use crate::image_file;
+
+/// Which files of a folder are found. Hidden ones never are.
+#[derive(Debug, Clone, Default)]
+pub struct WalkOptions {
+    /// Patterns of files and folders to leave out: without a slash of names at any depth, with one of paths from the
+    /// folder that is walked.
+    pub exclude: Vec<String>,
+    /// Whether links to folders are followed. Links to files always are.
+    pub follow: bool,
+}
+
+/// What tells without reading that a file is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// In bytes.
+    pub size: u64,
+    /// When its content was changed last, in nanoseconds since 1970.
+    pub modified: i64,
+}
+
+impl Stat {
+    /// Of a file that is there.
+    pub fn of(metadata: &Metadata) -> Self {
+        let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
+        let nanoseconds = match modified.duration_since(UNIX_EPOCH) {
+            Ok(after) => after.as_nanos() as i64,
+            Err(before) => -(before.duration().as_nanos() as i64),
+        };
+        Self {
+            size: metadata.len(),
+            modified: nanoseconds,
+        }
+    }
+}
+
+/// A file that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFile {
+    /// Where.
+    pub place: Place,
+    /// How it was then.
+    pub stat: Stat,
+}
+
+/// What lies in some files and folders.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Image files, each once.
+    pub files: Vec<FoundFile>,
+    /// What could not be read: nothing is known of what lies there.
+    pub failures: Vec<Error>,
+    /// Files and folders that could not be read.
+    unknown: Vec<PathBuf>,
+    /// The files and folders that were walked, absolute.
+    pub roots: Vec<PathBuf>,
+}
+
+/// What there is to do.
+#[derive(Debug, Default, PartialEq)]
+pub struct Todo {
+    /// Files that are as they were.
+    pub unchanged: usize,
+    /// Files to encode.
+    pub encode: Vec<FoundFile>,
+    /// Files whose content has a row, or will have one when [`Todo::encode`] is done.
+    pub copies: Vec<Item>,
+    /// Items whose files are no longer there.
+    pub vanished: Vec<Place>,
+}
+
+/// The image files at `paths` and below them.
+///
+/// # Errors
+///
+/// [`Error::Pattern`] for a pattern that cannot be read. What could not be walked stands in [`Found::failures`].
+pub fn walk(paths: &[PathBuf], options: &WalkOptions) -> Result<Found> {
+    let exclude = patterns(&options.exclude)?;
+    let mut found = Found::default();
+    let mut seen = HashSet::new();
+    for path in paths {
+        match absolute(path) {
+            Ok(root) => found.walk(&root, &exclude, options.follow, &mut seen),
+            Err(error) => found.fail(path, error),
+        }
+    }
+    Ok(found)
+}
+
+/// With links to the root itself resolved, so that a folder has one name; what is in it keeps its names.
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Ok(path) if path.is_dir() => Ok(path),
+        // A link to a file is named as it is, and so is a file that is not there any more.
+        _ => {
+            let path = std::path::absolute(path)?;
+            let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+            Ok(match (parent, path.file_name()) {
+                (Some(parent), Some(name)) => parent.join(name),
+                _ => path,
+            })
+        }
+    }
+}
+
+impl Found {
+    fn walk(&mut self, root: &Path, exclude: &Patterns, follow: bool, seen: &mut HashSet<PathBuf>) {
+        self.roots.push(root.to_owned());
+        let is_shown = |entry: &DirEntry| {
+            entry.depth() == 0 || !(is_hidden(entry) || exclude.match_entry(root, entry))
+        };
+        for entry in WalkDir::new(root)
+            .follow_links(follow)
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(is_shown)
+        {
+            match entry {
+                Ok(entry) => self.take(&entry, seen),
+                Err(error) => {
+                    let path = error.path().unwrap_or(root).to_owned();
+                    let text = error.to_string();
+                    self.fail(
+                        &path,
+                        error
+                            .into_io_error()
+                            .unwrap_or_else(|| io::Error::other(text)),
+                    );
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, entry: &DirEntry, seen: &mut HashSet<PathBuf>) {
+        let is_named = entry.depth() == 0;
+        if entry.file_type().is_dir() || !(is_named || image_file::has_image_ending(entry.path())) {
+            return;
+        }
+        // Of what a link leads to. A link that leads nowhere is nothing to index.
+        let metadata = match entry.path().metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => return,
+            Err(error) => return self.fail(entry.path(), error),
+        };
+        if !metadata.is_file() {
+            return;
+        }
+        if let Ok(place) = Place::of_image(entry.path())
+            && seen.insert(entry.path().to_owned())
+        {
+            self.files.push(FoundFile {
+                place,
+                stat: Stat::of(&metadata),
+            });
+        }
+    }
+
+    fn fail(&mut self, path: &Path, error: io::Error) {
+        self.unknown.push(path.to_owned());
+        self.failures.push(Error::read(path)(error));
+    }
+
+    /// Whether a place that was not found is known to be empty.
+    fn is_gone(&self, place: &Place) -> bool {
+        let path = place.path();
+        !self.unknown.iter().any(|unknown| path.starts_with(unknown))
+    }
+}
+
+/// What to do so that an index that holds `known` under the roots of `found` holds what was found.
+///
+/// `sizes` are those of all items of the index, and `has_row` says whether content has a row: a file is read here only
+/// if it is not known at its place and something of its size is elsewhere.
+///
+/// # Errors
+///
+/// Those of `has_row`. A file that cannot be read is left to whoever encodes it.
+pub fn compare(
+    known: &[Item],
+    found: &Found,
+    sizes: &HashSet<u64>,
+    has_row: impl Fn(&Hash) -> Result<bool>,
+) -> Result<Todo> {
+    let mut left: HashMap<&Place, &Item> = known.iter().map(|item| (&item.place, item)).collect();
+    let mut todo = Todo::default();
+    let mut changed = Vec::new();
+    for file in &found.files {
+        match left.remove(&file.place) {
+            Some(item) if (item.size, item.modified) == (file.stat.size, file.stat.modified) => {
+                todo.unchanged += 1
+            }
+            _ => changed.push(file),
+        }
+    }
+    let mut of_size: HashMap<u64, usize> = HashMap::new();
+    for file in &changed {
+        *of_size.entry(file.stat.size).or_default() += 1;
+    }
+    let mut coming = HashSet::new();
+    for file in changed {
+        let may_be_known = sizes.contains(&file.stat.size) || of_size[&file.stat.size] > 1;
+        match may_be_known.then(|| hash_file(&file.place.path())) {
+            Some(Ok((hash, stat))) if has_row(&hash)? || !coming.insert(hash) => {
+                todo.copies.push(Item {
+                    place: file.place.clone(),
+                    size: stat.size,
+                    modified: stat.modified,
+                    hash,
+                    text: None,
+                })
+            }
+            _ => todo.encode.push(file.clone()),
+        }
+    }
+    let gone = left.into_keys().filter(|place| found.is_gone(place));
+    todo.vanished = gone.cloned().collect();
+    todo.vanished.sort();
+    Ok(todo)
+}
+
+/// The hash of a file's bytes, and how it was then.
+fn hash_file(path: &Path) -> io::Result<(Hash, Stat)> {
+    let mut file = File::open(path)?;
+    let stat = Stat::of(&file.metadata()?);
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => digest.update(&buffer[..count]),
+        }
+    }
+    Ok((first_half(&digest.finalize()), stat))
+}
+
+/// The hash that an index knows content by.
+pub fn hash(bytes: &[u8]) -> Hash {
+    first_half(&Sha256::digest(bytes))
+}
+
+fn first_half(digest: &[u8]) -> Hash {
+    let mut hash = Hash::default();
+    hash.copy_from_slice(&digest[..16]);
+    hash
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+/// Patterns of names, and of paths.
+#[derive(Debug)]
+struct Patterns {
+    names: GlobSet,
+    paths: GlobSet,
+}
+
+impl Patterns {
+    fn match_entry(&self, root: &Path, entry: &DirEntry) -> bool {
+        let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        self.names.is_match(entry.file_name()) || self.paths.is_match(path)
+    }
+}
+
+fn patterns(texts: &[String]) -> Result<Patterns> {
+    let unreadable = |text: &String| {
+        let pattern = text.clone();
+        move |source: globset::Error| Error::Pattern {
+            pattern,
+            source: source.into(),
+        }
+    };
+    let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+    for text in texts {
+        let inner = text.trim_matches('/');
+        let pattern = GlobBuilder::new(inner)
+            .literal_separator(true)
+            .build()
+            .map_err(unreadable(text))?;
+        let set = if text.trim_end_matches('/').contains('/') {
+            &mut paths
+        } else {
+            &mut names
+        };
+        set.add(pattern);
+    }
+    let nothing = String::new();
+    Ok(Patterns {
+        names: names.build().map_err(unreadable(&nothing))?,
+        paths: paths.build().map_err(unreadable(&nothing))?,
+    })
+}

@@ -1,0 +1,227 @@
+//! The file of full rows: fixed-size records, appended and mapped.
+//!
+//! A record is a row in f16 and a checksum. Which records count, the catalog says; what lies behind the last of them
+//! was written and never named, and is written over. A record that was named is never changed, so that a reader
+//! needs no lock.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::mapped::Mapped;
+use crate::embedding::Embeddings;
+use crate::error::{Error, Result};
+
+const MAGIC: [u8; 8] = *b"diptychR";
+const VERSION: u32 = 1;
+/// Magic, version, width, and room to come.
+const HEADER: usize = 64;
+const CHECKSUM: usize = 4;
+
+/// The way back from a damaged file of rows.
+pub(super) const WAY_BACK: &str =
+    "encode everything again into a new folder with --index, or restore the file";
+
+/// Bytes of a record of `width` values.
+pub(super) fn record(width: usize) -> usize {
+    2 * width + CHECKSUM
+}
+
+fn header(width: usize) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&(width as u32).to_le_bytes());
+    header
+}
+
+/// Rows that can be read.
+#[derive(Debug)]
+pub(super) struct Rows {
+    path: PathBuf,
+    map: Mapped,
+    width: usize,
+    count: usize,
+}
+
+impl Rows {
+    /// The first `count` rows of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if it is another file, of another width, or shorter than its rows.
+    pub(super) fn open(path: &Path, width: usize, count: usize) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let damaged = |problem: String| Error::damaged(path, problem, WAY_BACK);
+        let found = map.bytes().get(..HEADER).unwrap_or_default();
+        if found != header(width) {
+            return Err(damaged(header_problem(found, width)));
+        }
+        let needed = HEADER + count * record(width);
+        if map.bytes().len() < needed {
+            let length = map.bytes().len();
+            return Err(damaged(format!(
+                "it has {length} bytes, and its {count} rows need {needed}"
+            )));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            width,
+            count,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    fn record(&self, row: usize) -> &[u8] {
+        assert!(row < self.count, "row {row} of {}", self.count);
+        let start = HEADER + row * record(self.width);
+        &self.map.bytes()[start..start + record(self.width)]
+    }
+
+    /// The cosine of row `row` with a unit row. `scratch` is as wide as both.
+    pub(super) fn score(&self, row: usize, query: &[f32], scratch: &mut [f32]) -> f32 {
+        self.read_into(row, scratch);
+        dot(query, scratch)
+    }
+
+    /// Copies row `row` to `values`, without looking at its checksum.
+    pub(super) fn read_into(&self, row: usize, values: &mut [f32]) {
+        let bytes = &self.record(row)[..2 * self.width];
+        let mut halves = [f16::ZERO; BLOCK];
+        for (values, bytes) in values.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
+            let halves = &mut halves[..values.len()];
+            for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *half = f16::from_le_bytes(*bytes);
+            }
+            halves.convert_to_f32_slice(values);
+        }
+    }
+
+    /// Row `row`, once its checksum was found right.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if it is not what was written.
+    pub(super) fn check(&self, row: usize) -> Result<()> {
+        let (values, checksum) = self.record(row).split_at(2 * self.width);
+        if crc32fast::hash(values).to_le_bytes() != checksum {
+            let problem = format!("row {row} is not what was written");
+            return Err(Error::damaged(&self.path, problem, WAY_BACK));
+        }
+        Ok(())
+    }
+}
+
+/// Values that are converted at once.
+const BLOCK: usize = 256;
+
+fn header_problem(found: &[u8], width: usize) -> String {
+    if found.len() < HEADER || found[..8] != MAGIC {
+        return "it does not begin as a file of rows does".to_owned();
+    }
+    let number =
+        |at: usize| u32::from_le_bytes([found[at], found[at + 1], found[at + 2], found[at + 3]]);
+    let (version, found_width) = (number(8), number(12));
+    if version != VERSION {
+        return format!("it has format version {version}, and this diptych knows {VERSION}");
+    }
+    format!("its rows are {found_width} wide, and the catalog's {width}")
+}
+
+/// In several sums, which the compiler can keep in one vector.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// Rows that can be appended.
+#[derive(Debug)]
+pub(super) struct Appender {
+    path: PathBuf,
+    file: File,
+    width: usize,
+}
+
+impl Appender {
+    /// A new file of rows of `width` values.
+    pub(super) fn create(path: &Path, width: usize) -> Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .map_err(Error::write(path))?;
+        file.write_all(&header(width))
+            .and_then(|()| file.sync_all())
+            .map_err(Error::write(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            width,
+        })
+    }
+
+    /// The file at `path`, which the caller knows to be whole.
+    pub(super) fn open(path: &Path, width: usize) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).open(path);
+        let mut file = file.map_err(Error::write(path))?;
+        let mut found = [0; HEADER];
+        file.read_exact(&mut found).map_err(Error::read(path))?;
+        if found != header(width) {
+            return Err(Error::damaged(
+                path,
+                header_problem(&found, width),
+                WAY_BACK,
+            ));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            width,
+        })
+    }
+
+    /// Writes `rows` behind the first `count` records, over whatever was left there, and waits for the disk.
+    ///
+    /// Gives back the rows as they can be read from now on: rounded to f16.
+    pub(super) fn append(&mut self, count: usize, rows: &Embeddings) -> Result<()> {
+        self.write(count, rows).map_err(Error::write(&self.path))
+    }
+
+    fn write(&mut self, count: usize, rows: &Embeddings) -> io::Result<()> {
+        let start = HEADER + count * record(self.width);
+        self.file.seek(SeekFrom::Start(start as u64))?;
+        let mut file = BufWriter::with_capacity(1 << 20, &self.file);
+        let mut halves = vec![f16::ZERO; self.width];
+        let mut bytes = Vec::with_capacity(record(self.width));
+        for index in 0..rows.len() {
+            halves.convert_from_f32_slice(rows.row(index));
+            bytes.clear();
+            bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+            let checksum = crc32fast::hash(&bytes);
+            bytes.extend(checksum.to_le_bytes());
+            file.write_all(&bytes)?;
+        }
+        file.flush()?;
+        drop(file);
+        self.file.sync_data()
+    }
+}
