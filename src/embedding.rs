@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate, s};
 
 use crate::error::{Error, Result};
 
@@ -183,6 +183,32 @@ impl Embeddings {
         let nothing = || Array1::zeros(self.width());
         let mean = self.rows.mean_axis(Axis(0)).unwrap_or_else(nothing);
         Self::new(mean.insert_axis(Axis(0)))
+    }
+
+    /// The unit row in the direction of a weighted sum of rows; a negative weight leads away from a row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDirection`] if the rows cancel out, or there is none.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many weights as rows.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use diptych::Embeddings;
+    /// use ndarray::array;
+    ///
+    /// let rows = Embeddings::new(array![[1.0, 0.0], [0.0, 1.0]])?;
+    /// assert_eq!(rows.weighted(&[3.0, 4.0])?.row(0), [0.6, 0.8]);
+    /// # Ok::<(), diptych::Error>(())
+    /// ```
+    pub fn weighted(&self, weights: &[f32]) -> Result<Self> {
+        assert_eq!(weights.len(), self.len(), "a weight for each row");
+        let weights = ArrayView1::from(weights);
+        Self::new(weights.dot(&self.rows).insert_axis(Axis(0)))
     }
 
     /// The cosine of each row with each row of `other`.

@@ -3,7 +3,7 @@
 //! Bad images are skipped and handed on as errors; nothing stops for them. What a row is used for is the caller's.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -16,6 +16,7 @@ use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
 use crate::image_file::{ImageOptions, decode_within, read_image};
+use crate::index::{Hash, Stat, hash};
 use crate::resample::{Filter, resize};
 use crate::room::Room;
 use crate::tower::ImageTower;
@@ -35,6 +36,8 @@ pub struct PipelineOptions {
     pub image: ImageOptions,
     /// The width and height in pixels, at least 1, that a small copy of each image fits into; by default none is made.
     pub thumbnail: Option<(u32, u32)>,
+    /// Whether to say of each file what was read of it, off by default. A file that changes meanwhile is then refused.
+    pub identify: bool,
 }
 
 impl Default for PipelineOptions {
@@ -44,8 +47,18 @@ impl Default for PipelineOptions {
             memory: 192 << 20,
             image: ImageOptions::default(),
             thumbnail: None,
+            identify: false,
         }
     }
+}
+
+/// Which bytes a row is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Of the bytes.
+    pub hash: Hash,
+    /// Of the file that they were read from.
+    pub stat: Stat,
 }
 
 /// What became of one image.
@@ -58,12 +71,20 @@ pub struct Encoded<'a> {
     /// Its small copy, where [`PipelineOptions::thumbnail`] asks for one and the image could be decoded: the whole
     /// image, upright, in its own proportions, never enlarged.
     pub thumbnail: Option<RgbImage>,
+    /// What was read of it, where [`PipelineOptions::identify`] asks for that and the image could be decoded.
+    pub identity: Option<Identity>,
 }
 
-/// An image as the model wants it, 3 × H × W values, and its small copy where one is wanted.
+/// An image as the model wants it, 3 × H × W values, and what else is wanted of it.
 struct Prepared {
     values: Vec<f32>,
+    extras: Extras,
+}
+
+#[derive(Default)]
+struct Extras {
     thumbnail: Option<RgbImage>,
+    identity: Option<Identity>,
 }
 
 /// An image on its way through the decoding threads.
@@ -160,21 +181,43 @@ fn prepare(
     room: &Room,
     options: &PipelineOptions,
 ) -> Result<Prepared> {
-    let (file, length): (Box<dyn Read>, u64) = if path == Path::new(STDIN) {
-        (Box::new(io::stdin().lock()), 0)
-    } else {
-        let file = File::open(path).map_err(Error::read(path))?;
-        let length = file.metadata().map_or(0, |metadata| metadata.len());
-        (Box::new(file), length)
+    let file = match path == Path::new(STDIN) {
+        true => None,
+        false => Some(File::open(path).map_err(Error::read(path))?),
     };
+    let stat = || -> Result<Option<Stat>> {
+        let metadata = file.as_ref().map(File::metadata).transpose();
+        let metadata = metadata.map_err(Error::read(path))?;
+        Ok(metadata.as_ref().map(Stat::of))
+    };
+    let before = stat()?;
     // A file of this length is not even read beside others; what others need is known once their header is.
-    let all = (length > LONG_FILE).then(|| room.take(u64::MAX));
-    let bytes = read_image(file, path, &options.image)?;
+    let is_long = before.is_some_and(|stat| stat.size > LONG_FILE);
+    let all = is_long.then(|| room.take(u64::MAX));
+    let bytes = match &file {
+        Some(file) => read_image(file, path, &options.image)?,
+        None => read_image(io::stdin().lock(), path, &options.image)?,
+    };
+    let identity = match before.filter(|_| options.identify) {
+        Some(_) if stat()? != before => {
+            return Err(Error::Changed {
+                path: path.to_owned(),
+            });
+        }
+        before => before.map(|stat| Identity {
+            hash: hash(&bytes),
+            stat,
+        }),
+    };
     let room = all.is_none().then_some(room);
     let (image, _taken) = decode_within(&bytes, path, &options.image, room)?;
+    let thumbnail = options.thumbnail.map(|sides| thumbnail(&image, sides));
     Ok(Prepared {
         values: tower.prepare(&image),
-        thumbnail: options.thumbnail.map(|sides| thumbnail(&image, sides)),
+        extras: Extras {
+            thumbnail,
+            identity,
+        },
     })
 }
 
@@ -245,17 +288,18 @@ fn encode_batch(
     };
     let mut rows = rows.into_iter();
     for (path, prepared) in waiting.drain(..) {
-        let (row, thumbnail) = match prepared {
-            Ok(Prepared { thumbnail, .. }) => (
+        let (row, extras) = match prepared {
+            Ok(Prepared { extras, .. }) => (
                 rows.next().unwrap_or_else(|| Err(interrupted(path))),
-                thumbnail,
+                extras,
             ),
-            Err(error) => (Err(error), None),
+            Err(error) => (Err(error), Extras::default()),
         };
         let encoded = Encoded {
             path,
             row,
-            thumbnail,
+            thumbnail: extras.thumbnail,
+            identity: extras.identity,
         };
         if !sink(encoded) {
             return Ok(false);

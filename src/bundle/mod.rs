@@ -11,6 +11,7 @@ mod transformers;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
@@ -204,12 +205,48 @@ impl Bundle {
     ///
     /// # Cost
     ///
-    /// Reads all weights, at about 1 GB a second.
+    /// Reads all weights once, at about 1 GB a second; then it is kept in the cache folder for as long as no file
+    /// changes its size or time.
     ///
     /// # Errors
     ///
     /// [`Error::Read`] if a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
+        let kept = self.fingerprint_file();
+        let is_whole =
+            |text: &String| text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let read = kept.as_ref().and_then(|kept| fs::read_to_string(kept).ok());
+        if let Some(fingerprint) = read.filter(is_whole) {
+            return Ok(fingerprint);
+        }
+        let fingerprint = self.make_fingerprint()?;
+        if let Some(kept) = kept {
+            let partial = kept.with_extension(format!("{}.partial", std::process::id()));
+            let folder = kept.parent().map_or(Ok(()), fs::create_dir_all);
+            if folder.is_ok() && fs::write(&partial, &fingerprint).is_ok() {
+                let _ = fs::rename(&partial, kept);
+            }
+        }
+        Ok(fingerprint)
+    }
+
+    /// Where the fingerprint of these files is kept, as they are now.
+    fn fingerprint_file(&self) -> Option<PathBuf> {
+        let mut name = Sha256::new();
+        for file in &self.files {
+            let path = file.canonicalize().ok()?;
+            let metadata = path.metadata().ok()?;
+            let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            name.update(path.as_os_str().as_encoded_bytes());
+            name.update([0]);
+            name.update(metadata.len().to_le_bytes());
+            name.update(modified.as_nanos().to_le_bytes());
+        }
+        let name = crate::hex::hex(&name.finalize());
+        Some(crate::cache::folder()?.join("fingerprints").join(name))
+    }
+
+    fn make_fingerprint(&self) -> Result<String> {
         let mut all = Sha256::new();
         for file in &self.files {
             let name = file.strip_prefix(&self.path).unwrap_or(file);

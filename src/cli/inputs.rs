@@ -71,6 +71,15 @@ impl Images {
         self.paths.len() + self.failures.len()
     }
 
+    /// Something that a message names could not be walked.
+    pub(super) fn fail_with(&mut self, message: String) {
+        self.failures.push(Failure {
+            place: self.paths.len(),
+            path: PathBuf::new(),
+            message,
+        });
+    }
+
     fn fail(&mut self, path: &Path, what: &str) {
         let message = format!("{}: {what}", path.display());
         self.failures.push(Failure {

@@ -5,14 +5,19 @@
 //! (results as a picture) and `report.rs` (standard error).
 
 mod classify;
+mod dates;
 mod embed;
+mod index;
 mod info;
 mod inputs;
 mod lettering;
 mod output;
+mod query;
 mod report;
 mod rows;
+mod search;
 mod sheet;
+mod store;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -24,7 +29,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use diptych::{EncoderOptions, ImageOptions, Towers, pipeline::PipelineOptions};
 use report::Report;
 
-/// Classify photos, and turn photos and texts into embeddings, with any CLIP-style model.
+/// Classify and find photos, and turn photos and texts into embeddings, with any CLIP-style model.
 #[derive(Debug, Parser)]
 #[command(
     name = "diptych",
@@ -46,6 +51,10 @@ enum Command {
     Classify(classify::Arguments),
     /// Turn photos and texts into unit rows of one space
     Embed(embed::Arguments),
+    /// Make an index hold what folders of photos hold
+    Index(index::Arguments),
+    /// Find photos of an index by words, by images, by both
+    Search(search::Arguments),
     /// Show what a model's files state and how it will be run
     Info(info::Arguments),
     /// Print a completion script for a shell
@@ -120,10 +129,23 @@ pub(crate) fn run() -> ExitCode {
 
 /// The parsed arguments, and the matches that know in which order they were given.
 fn parse() -> Result<(Cli, clap::ArgMatches)> {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(place) = arguments.iter().position(|argument| argument == "search") {
+        let query = arguments.split_off(place);
+        arguments.extend(query::mark_unwanted(query, search_takes_value));
+    }
     // clap prints help, version and usage errors itself, with exit codes 0 and 2.
     let matches = Cli::command().get_matches_from(arguments);
     Ok((Cli::from_arg_matches(&matches)?, matches))
+}
+
+/// Whether an option of `search` is followed by its value.
+fn search_takes_value(name: &str) -> bool {
+    let mut program = Cli::command();
+    program.build();
+    let search = program.find_subcommand("search");
+    let mut options = search.into_iter().flat_map(clap::Command::get_arguments);
+    options.any(|option| option.get_long() == Some(name) && option.get_action().takes_values())
 }
 
 fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
@@ -137,6 +159,8 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
                 .unwrap_or_default();
             embed::run(&arguments, &common, &order)
         }
+        Command::Index(arguments) => index::run(&arguments, &common),
+        Command::Search(arguments) => search::run(&arguments, &common),
         Command::Info(arguments) => info::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -201,7 +225,7 @@ impl Common {
             decoders: usize::from(self.threads.unwrap_or(0)),
             memory: u64::from(images.decode_memory) << 20,
             image,
-            thumbnail: None,
+            ..Default::default()
         }
     }
 

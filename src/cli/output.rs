@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::Path;
 
-use diptych::Prediction;
+use diptych::{Hit, Prediction};
 use serde::Serialize;
 use serde_json::Value;
+
+use super::index::Summary;
 
 /// Whether an error says that the reader of standard output is gone.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -85,6 +87,50 @@ impl Output {
         })
     }
 
+    /// What was found.
+    pub(super) fn hit(&mut self, hit: &Hit, style: HitStyle) -> io::Result<()> {
+        let path = hit.item.place.path();
+        match style {
+            HitStyle::Json => return self.line(&HitLine::from(hit)),
+            HitStyle::Nul => {
+                self.stdout.write_all(path.as_os_str().as_encoded_bytes())?;
+                self.stdout.write_all(&[0])?;
+            }
+            HitStyle::Paths => {
+                self.stdout.write_all(path.as_os_str().as_encoded_bytes())?;
+                self.stdout.write_all(b"\n")?;
+            }
+            HitStyle::Lines => {
+                let text = hit.item.text.as_ref();
+                let text = text.map_or_else(String::new, |text| format!(": {text}"));
+                let line = format!("{}{text}", path.to_string_lossy());
+                writeln!(self.stdout, "{:7.4}  {}", hit.score, printable(&line))?;
+            }
+        }
+        self.stdout.flush()
+    }
+
+    /// What was done to an index.
+    pub(super) fn indexed(&mut self, summary: &Summary) -> io::Result<()> {
+        if self.is_json {
+            return self.line(summary);
+        }
+        let Summary {
+            items,
+            encoded,
+            known,
+            unchanged,
+            removed,
+            failed,
+        } = summary;
+        writeln!(
+            self.stdout,
+            "{items} items in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
+             removed, {failed} failed"
+        )?;
+        self.stdout.flush()
+    }
+
     /// In place of a result: why there is none. On standard error the same is said to people.
     pub(super) fn failure(&mut self, path: &Path, error: &str) -> io::Result<()> {
         if !self.is_json {
@@ -137,6 +183,19 @@ pub(super) enum Name<'a> {
     Text(&'a str),
 }
 
+/// How hits are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HitStyle {
+    /// Score and path.
+    Lines,
+    /// One JSON object a line.
+    Json,
+    /// Paths, one a line.
+    Paths,
+    /// Paths, each followed by a NUL.
+    Nul,
+}
+
 // The lines of JSON. Numbers are f32 all the way, so that they are printed with the digits that they have.
 
 #[derive(Serialize)]
@@ -175,6 +234,42 @@ struct EmbeddingLine<'a> {
     #[serde(flatten)]
     name: Name<'a>,
     embedding: &'a [f32],
+}
+
+/// An image by its path; a text by its file, its id there, and itself.
+#[derive(Serialize)]
+struct HitLine<'a> {
+    path: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    score: f32,
+    rank: usize,
+}
+
+impl<'a> From<&'a Hit> for HitLine<'a> {
+    fn from(hit: &'a Hit) -> Self {
+        let Hit { item, score, rank } = hit;
+        let place = &item.place;
+        let (path, id) = match item.text {
+            Some(_) => (
+                place.folder.to_string_lossy(),
+                Some(place.name.to_string_lossy()),
+            ),
+            None => (
+                Cow::Owned(place.path().to_string_lossy().into_owned()),
+                None,
+            ),
+        };
+        Self {
+            path,
+            id,
+            text: item.text.as_deref(),
+            score: *score,
+            rank: *rank,
+        }
+    }
 }
 
 #[derive(Serialize)]

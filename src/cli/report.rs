@@ -125,6 +125,11 @@ impl Report {
         });
     }
 
+    /// How many items have failed.
+    pub(super) fn failed(&self) -> usize {
+        self.failed
+    }
+
     /// The last word, and how the command ended.
     pub(super) fn finish(self) -> Outcome {
         self.bar.finish_and_clear();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::slice::Iter;
 
 use anyhow::Result;
-use diptych::pipeline::{self, PipelineOptions};
+use diptych::pipeline::{self, Identity, PipelineOptions};
 use diptych::{DualEncoder, Embeddings};
 use image::RgbImage;
 
@@ -20,6 +20,8 @@ pub(super) struct Item<'a> {
     pub(super) row: Result<&'a Embeddings, &'a str>,
     /// Its small copy, where the options ask for one and it could be decoded.
     pub(super) thumbnail: Option<&'a RgbImage>,
+    /// What was read of it, where the options ask for that.
+    pub(super) identity: Option<Identity>,
 }
 
 impl<'a> Item<'a> {
@@ -28,6 +30,7 @@ impl<'a> Item<'a> {
             path,
             row: Err(message),
             thumbnail: None,
+            identity: None,
         }
     }
 }
@@ -53,6 +56,7 @@ pub(super) fn encode(
                         path: encoded.path,
                         row: Ok(row),
                         thumbnail: encoded.thumbnail.as_ref(),
+                        identity: encoded.identity,
                     })
                 }),
                 Err(error) => {

@@ -85,6 +85,9 @@ pub struct Todo {
     pub copies: Vec<Item>,
     /// Items whose files are no longer there.
     pub vanished: Vec<Place>,
+    /// Folders in which nothing was found, though the index has items of them: a disk that is not there looks like this,
+    /// and so nothing in them counts as vanished.
+    pub emptied: Vec<PathBuf>,
 }
 
 /// The image files at `paths` and below them.
@@ -178,10 +181,17 @@ impl Found {
         self.failures.push(Error::read(path)(error));
     }
 
-    /// Whether a place that was not found is known to be empty.
-    fn is_gone(&self, place: &Place) -> bool {
-        let path = place.path();
-        !self.unknown.iter().any(|unknown| path.starts_with(unknown))
+    /// The folders that were walked and held nothing, though something is `known` there.
+    fn emptied(&self, known: &HashMap<&Place, &Item>) -> Vec<PathBuf> {
+        let is_empty = |root: &&PathBuf| {
+            root.is_dir()
+                && !self
+                    .files
+                    .iter()
+                    .any(|file| file.place.folder.starts_with(root))
+                && known.keys().any(|place| place.folder.starts_with(root))
+        };
+        self.roots.iter().filter(is_empty).cloned().collect()
     }
 }
 
@@ -230,8 +240,17 @@ pub fn compare(
             _ => todo.encode.push(file.clone()),
         }
     }
-    let gone = left.into_keys().filter(|place| found.is_gone(place));
-    todo.vanished = gone.cloned().collect();
+    todo.emptied = found.emptied(&left);
+    let is_gone = |place: &Place| {
+        let path = place.path();
+        !found
+            .unknown
+            .iter()
+            .chain(&todo.emptied)
+            .any(|root| path.starts_with(root))
+    };
+    let vanished = left.into_keys().filter(|place| is_gone(place));
+    todo.vanished = vanished.cloned().collect();
     todo.vanished.sort();
     Ok(todo)
 }

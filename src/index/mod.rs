@@ -487,6 +487,16 @@ impl Index {
         Ok(hits)
     }
 
+    /// Whether any of its items is an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`].
+    pub fn has_images(&self) -> Result<bool> {
+        let (texts, rows) = self.catalog().kinds()?;
+        Ok(texts == 0 || texts < rows)
+    }
+
     /// All items that `filter` lets through, by folder and name.
     ///
     /// # Errors

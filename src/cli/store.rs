@@ -1,0 +1,109 @@
+//! Which index a command works on, and whether it is of the model that is to be used.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use diptych::{Bundle, Error, Index};
+
+use super::ImageArguments;
+
+/// The option of every command that works on an index.
+#[derive(Debug, Args)]
+pub(super) struct IndexArgument {
+    /// The index: a folder; without it, diptych/index in your data folder
+    #[arg(long, value_name = "DIR", env = "DIPTYCH_INDEX")]
+    index: Option<PathBuf>,
+}
+
+impl IndexArgument {
+    /// The folder of the index, which may not be there yet.
+    pub(super) fn folder(&self) -> Result<PathBuf> {
+        match &self.index {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(data_folder()
+                .context("no folder for the index: name one with --index")?
+                .join("diptych/index")),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Index> {
+        Ok(Index::open(&self.folder()?)?)
+    }
+
+    pub(super) fn open_to_write(&self) -> Result<Index> {
+        Ok(Index::open_to_write(&self.folder()?)?)
+    }
+}
+
+/// The user's folder for data that programs keep, as the system has it.
+fn data_folder() -> Option<PathBuf> {
+    let named = |name: &str| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    if cfg!(windows) {
+        named("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        named("HOME").map(|home| home.join("Library/Application Support"))
+    } else {
+        named("XDG_DATA_HOME").or_else(|| named("HOME").map(|home| home.join(".local/share")))
+    }
+}
+
+/// What makes the rows of an index: the model's name and fingerprint, and what of reading images changes their pixels.
+///
+/// # Errors
+///
+/// If the model's files cannot be read.
+pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<String> {
+    let path = bundle.path.canonicalize();
+    let path = path.as_ref().unwrap_or(&bundle.path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut identity = format!("{name}@{}", &bundle.fingerprint()?[..16]);
+    if images.no_exif {
+        identity.push_str(" without EXIF");
+    }
+    if let Some([red, green, blue]) = images.background {
+        identity.push_str(&format!(" on #{red:02x}{green:02x}{blue:02x}"));
+    }
+    Ok(identity)
+}
+
+/// Refuses an index whose rows another model made. The model's name does not matter, its content does.
+pub(super) fn require_same(index: &Index, identity: &str) -> Result<()> {
+    let content = |identity: &str| {
+        identity
+            .split_once('@')
+            .map(|(_, content)| content.to_owned())
+    };
+    let found = index.model();
+    if content(&found) == content(identity) {
+        return Ok(());
+    }
+    Err(Error::OtherModel {
+        path: index.folder().to_owned(),
+        found,
+        expected: identity.to_owned(),
+    }
+    .into())
+}
+
+/// Refuses an index whose rows another model made, however images were read for it.
+pub(super) fn require_same_model(index: &Index, identity: &str) -> Result<()> {
+    let model = |identity: &str| {
+        identity
+            .split(' ')
+            .next()
+            .map(str::to_owned)
+            .unwrap_or_default()
+    };
+    let found = index.model();
+    let content = |identity: &str| model(identity).rsplit('@').next().map(str::to_owned);
+    if content(&found) == content(identity) {
+        return Ok(());
+    }
+    require_same(index, identity)
+}
