@@ -4,10 +4,12 @@
 //! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `output.rs` (results), `sheet.rs` and `lettering.rs`
 //! (results as a picture) and `report.rs` (standard error).
 
+mod captions;
 mod classify;
 mod dates;
 mod embed;
 mod index;
+mod indexing;
 mod info;
 mod inputs;
 mod lettering;
@@ -18,6 +20,7 @@ mod rows;
 mod search;
 mod sheet;
 mod store;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -113,6 +116,13 @@ enum Outcome {
     Incomplete,
 }
 
+impl Outcome {
+    /// Of two things that were done.
+    fn and(self, other: Self) -> Self {
+        if self == Outcome::Done { other } else { self }
+    }
+}
+
 /// Runs the command that the program was called with.
 pub(crate) fn run() -> ExitCode {
     match parse().and_then(|(cli, arguments)| execute(cli, &arguments)) {
@@ -130,7 +140,9 @@ pub(crate) fn run() -> ExitCode {
 /// The parsed arguments, and the matches that know in which order they were given.
 fn parse() -> Result<(Cli, clap::ArgMatches)> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    if let Some(place) = arguments.iter().position(|argument| argument == "search") {
+    let is_command = |argument: &OsString| Cli::command().find_subcommand(argument).is_some();
+    let command = arguments.iter().position(is_command);
+    if let Some(place) = command.filter(|&place| arguments[place] == "search") {
         let query = arguments.split_off(place);
         arguments.extend(query::mark_unwanted(query, search_takes_value));
     }

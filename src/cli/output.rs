@@ -8,7 +8,7 @@ use diptych::{Hit, Prediction};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::index::Summary;
+use super::indexing::Summary;
 
 /// Whether an error says that the reader of standard output is gone.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -658,6 +658,8 @@ impl Index {
     /// If the index was opened to read.
     pub fn compact(&mut self) -> Result<()> {
         self.require_writer();
+        // A move to another model that was begun has its rows where these go.
+        remove_catalog(&self.folder.join(NEXT_CATALOG))?;
         let view = self.seen();
         let used = self.catalog().used_rows()?;
         let facts = Facts {
