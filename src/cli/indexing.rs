@@ -15,7 +15,7 @@ use super::rows;
 
 /// Rows are on the disk after this time or this many, whichever comes first: what a power cut costs.
 const COMMIT_TIME: Duration = Duration::from_secs(2);
-const COMMIT_ROWS: usize = 1024;
+const COMMIT_ROWS: usize = 256;
 
 /// What was done, as it is printed.
 #[derive(Debug, Default, serde::Serialize)]

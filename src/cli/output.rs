@@ -1,10 +1,11 @@
 //! Results on standard output: the only file that prints them, and the contract of their JSON shapes.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::Path;
 
-use diptych::{Hit, Prediction};
+use diptych::{Hit, Item, Prediction};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -89,21 +90,21 @@ impl Output {
 
     /// What was found.
     pub(super) fn hit(&mut self, hit: &Hit, style: HitStyle) -> io::Result<()> {
-        let path = hit.item.place.path();
+        let name = name(&hit.item);
         match style {
             HitStyle::Json => return self.line(&HitLine::from(hit)),
             HitStyle::Nul => {
-                self.stdout.write_all(path.as_os_str().as_encoded_bytes())?;
+                self.stdout.write_all(name.as_encoded_bytes())?;
                 self.stdout.write_all(&[0])?;
             }
             HitStyle::Paths => {
-                self.stdout.write_all(path.as_os_str().as_encoded_bytes())?;
+                self.stdout.write_all(name.as_encoded_bytes())?;
                 self.stdout.write_all(b"\n")?;
             }
             HitStyle::Lines => {
                 let text = hit.item.text.as_ref();
-                let text = text.map_or_else(String::new, |text| format!(": {text}"));
-                let line = format!("{}{text}", path.to_string_lossy());
+                let text = text.map_or_else(String::new, |text| format!("  {text}"));
+                let line = format!("{}{text}", name.to_string_lossy());
                 writeln!(self.stdout, "{:7.4}  {}", hit.score, printable(&line))?;
             }
         }
@@ -181,6 +182,17 @@ impl Output {
 pub(super) enum Name<'a> {
     Path(&'a str),
     Text(&'a str),
+}
+
+/// An image's path, or a text's file and id: FILE#ID.
+fn name(item: &Item) -> OsString {
+    if item.text.is_none() {
+        return item.place.path().into();
+    }
+    let mut name = item.place.folder.clone().into_os_string();
+    name.push("#");
+    name.push(&item.place.name);
+    name
 }
 
 /// How hits are printed.

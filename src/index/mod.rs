@@ -872,14 +872,17 @@ fn lock(folder: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => {
             let said = format!("process {}", std::process::id());
-            file.set_len(0)
-                .and_then(|()| file.write_all(said.as_bytes()))
+            // Never empty in between, for whoever asks meanwhile.
+            file.write_all(said.as_bytes())
+                .and_then(|()| file.set_len(said.len() as u64))
                 .map_err(Error::write(&path))?;
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
+            if file.read_to_string(&mut holder).is_err() || holder.is_empty() {
+                holder = "another process".to_owned();
+            }
             Err(Error::Locked {
                 path: folder.to_owned(),
                 holder,
