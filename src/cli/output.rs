@@ -1,9 +1,10 @@
 //! Results on standard output: the only file that prints them, and the contract of their JSON shapes.
 
 use std::borrow::Cow;
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Stdout, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use diptych::{Hit, Item, Prediction};
 use serde::Serialize;
@@ -42,6 +43,8 @@ pub(super) fn figure(prediction: &Prediction<'_>) -> String {
 pub(super) struct Output {
     stdout: BufWriter<Stdout>,
     is_json: bool,
+    /// The current folder.
+    here: Option<PathBuf>,
 }
 
 impl Output {
@@ -49,6 +52,7 @@ impl Output {
         Self {
             stdout: BufWriter::new(io::stdout()),
             is_json,
+            here: env::current_dir().ok(),
         }
     }
 
@@ -104,11 +108,19 @@ impl Output {
             HitStyle::Lines => {
                 let text = hit.item.text.as_ref();
                 let text = text.map_or_else(String::new, |text| format!("  {text}"));
+                let name = self.from_here(Path::new(&name));
                 let line = format!("{}{text}", name.to_string_lossy());
                 writeln!(self.stdout, "{:7.4}  {}", hit.score, printable(&line))?;
             }
         }
         self.stdout.flush()
+    }
+
+    /// A path as people want to read it: from the current folder, where it lies in there.
+    fn from_here<'p>(&self, path: &'p Path) -> &'p Path {
+        let here = self.here.as_deref();
+        here.and_then(|here| path.strip_prefix(here).ok())
+            .unwrap_or(path)
     }
 
     /// What was done to an index.
