@@ -596,7 +596,7 @@ fn a_write_that_fails_leaves_an_index_that_opens() {
         let program = env!("CARGO_BIN_EXE_diptych");
         // The limit is told by an error, where the signal is not heard.
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {program} index \"$0\"");
-        let mut limited = desk.command(&[]);
+        let limited = desk.command(&[]);
         let limited = limited
             .get_envs()
             .fold(Command::new("sh"), |mut command, (name, value)| {

@@ -1,24 +1,33 @@
 //! What the user typed, and which command it means.
 //!
 //! Each command is a file of its own: check, call the library, print. None knows another; what they share stands in
-//! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `output.rs` (results), `sheet.rs` and `lettering.rs`
-//! (results as a picture) and `report.rs` (standard error).
+//! `inputs.rs` (paths, labels), `classes.rs` (labels to rows), `rows.rs` (images to rows), `store.rs` and `filter.rs`
+//! (which index, and what of it), `output.rs` (results), `sheet.rs` and `lettering.rs` (results as a picture) and
+//! `report.rs` (standard error).
 
 mod captions;
+mod check;
+mod classes;
 mod classify;
+mod cluster;
 mod dates;
 mod embed;
+mod filter;
 mod index;
 mod indexing;
 mod info;
 mod inputs;
 mod lettering;
 mod output;
+mod quarantine;
 mod query;
+mod remove;
 mod report;
 mod rows;
 mod search;
 mod sheet;
+mod similar;
+mod stats;
 mod store;
 mod watch;
 
@@ -58,6 +67,18 @@ enum Command {
     Index(index::Arguments),
     /// Find photos of an index by words, by images, by both
     Search(search::Arguments),
+    /// Find photos of an index that show nearly the same, the best of each group first
+    Similar(similar::Arguments),
+    /// Move near-duplicates out of the way as a plan of similar says, or back again; nothing is deleted
+    Quarantine(quarantine::Arguments),
+    /// Group the photos of an index by what they show, and name each group
+    Cluster(cluster::Arguments),
+    /// Say how much an index holds
+    Stats(stats::Arguments),
+    /// Look whether an index is whole and its files are as they were
+    Check(check::Arguments),
+    /// Forget files and folders of an index; the files themselves stay as they are
+    Remove(remove::Arguments),
     /// Show what a model's files state and how it will be run
     Info(info::Arguments),
     /// Print a completion script for a shell
@@ -173,6 +194,12 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         }
         Command::Index(arguments) => index::run(&arguments, &common),
         Command::Search(arguments) => search::run(&arguments, &common),
+        Command::Similar(arguments) => similar::run(&arguments, &common),
+        Command::Quarantine(arguments) => quarantine::run(&arguments, &common),
+        Command::Cluster(arguments) => cluster::run(&arguments, &common),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments, &common),
+        Command::Remove(arguments) => remove::run(&arguments, &common),
         Command::Info(arguments) => info::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,7 +1,7 @@
 //! Files and bytes to 8-bit RGB images, as Pillow's `convert("RGB")` gives them.
 //!
 //! One file a format that needs care (`jpeg`, `png`, `gif`, `tiff`), one for the rest (`other`); `sniff` tells them apart,
-//! `levels` turns whatever they hold into RGB, `orientation` turns it upright. What a model makes of the pixels is
+//! `levels` turns whatever they hold into RGB, `orientation` turns it upright; `size` reads no further than it must. What a model makes of the pixels is
 //! `preprocess`'s concern.
 
 mod gif;
@@ -10,6 +10,7 @@ mod levels;
 mod orientation;
 mod other;
 mod png;
+mod size;
 mod sniff;
 mod tiff;
 
@@ -23,6 +24,7 @@ use image::RgbImage;
 
 use crate::error::{Error, Result, Source};
 use crate::room::{Room, Taken};
+pub use size::image_size;
 use sniff::Format;
 
 /// Endings of the files that a folder is searched for, in lower case. What a file really is, its content decides.

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::Array2;
 
-pub use changes::{Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, walk};
+pub use changes::{Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, walk};
 pub use place::Place;
 
 use catalog::{Catalog, Changes, Facts, Named, NewRow, Table};
@@ -505,6 +505,16 @@ impl Index {
     pub fn items(&self, filter: &ItemFilter) -> Result<Vec<Item>> {
         let items = self.catalog().items(filter)?;
         Ok(items.into_iter().map(|named| named.item).collect())
+    }
+
+    /// The item at a place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`].
+    pub fn at(&self, place: &Place) -> Result<Option<Item>> {
+        let named = self.catalog().item_at(place)?;
+        Ok(named.map(|named| named.item))
     }
 
     /// The item at a place, and its row.
