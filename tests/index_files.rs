@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -493,15 +494,14 @@ fn a_second_writer_is_told_and_readers_go_on() {
     desk.index();
     let photos = desk.photos();
     let mut watch = desk.command(&["index", "--watch", photos.to_str().unwrap()]);
-    let mut watch = watch.stdout(Stdio::null()).spawn().unwrap();
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
-    let output = loop {
-        let output = desk.run(&["index", photos.to_str().unwrap()]);
-        if output.status.code() == Some(2) || started.elapsed() > Duration::from_secs(20) {
-            break output;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
+    // It has the lock when it has said how much there is.
+    let mut line = String::new();
+    let mut said = BufReader::new(watch.stdout.take().unwrap());
+    assert!(said.read_line(&mut line).unwrap() > 0);
+    let output = desk.run(&["index", photos.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
     assert!(
         said.contains(&format!("is being written by process {}", watch.id())),
