@@ -95,6 +95,7 @@ fn item(line: &[u8], file: &Path, modified: i64) -> Result<Item, String> {
         modified,
         hash: hash(&[b"text: ", text.as_bytes()].concat()),
         text: Some(text),
+        taken: None,
     })
 }
 

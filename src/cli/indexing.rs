@@ -107,6 +107,7 @@ pub(super) fn encode(
             modified: identity.stat.modified,
             hash: identity.hash,
             text: None,
+            taken: identity.taken,
         };
         batch.add(item, row)
     });

@@ -235,6 +235,7 @@ pub fn compare(
                     modified: stat.modified,
                     hash,
                     text: None,
+                    taken: None,
                 });
             }
             _ => todo.encode.push(file.clone()),

@@ -59,6 +59,9 @@ pub struct Item {
     pub hash: Hash,
     /// The text; `None` for an image.
     pub text: Option<String>,
+    /// When the photo was taken, in nanoseconds since 1970, where the content says so. Items of the same content have the
+    /// date of the first of them.
+    pub taken: Option<i64>,
 }
 
 /// What an item is.
@@ -90,9 +93,9 @@ pub struct ItemFilter {
     pub within: Vec<PathBuf>,
     /// In none of these folders.
     pub not_within: Vec<PathBuf>,
-    /// Changed at this time or later, in nanoseconds since 1970.
+    /// Taken, or else changed last, at this time or later, in nanoseconds since 1970.
     pub since: Option<i64>,
-    /// Changed before this time, in nanoseconds since 1970.
+    /// Taken, or else changed last, before this time, in nanoseconds since 1970.
     pub until: Option<i64>,
 }
 
@@ -168,6 +171,7 @@ pub struct Stats {
 ///     modified: 0,
 ///     hash: [hash; 16],
 ///     text: None,
+///     taken: None,
 /// };
 /// let rows = Embeddings::new(array![[1.0, 0.0], [0.0, 1.0]])?;
 /// index.add(&[item("cat.jpg", 1), item("dog.jpg", 2)], &rows)?;
