@@ -72,7 +72,7 @@ pub use encoder::{Calibration, DualEncoder, EncoderOptions, ScaleOrigin, Towers}
 pub use error::{Error, Result};
 pub use image_file::{IMAGE_ENDINGS, ImageOptions, decode_image, has_image_ending, open_image};
 pub use index::{Hit, Index, Item, ItemFilter, Kind, Place, SearchOptions};
-pub use npy::NpyWriter;
+pub use npy::{NpyReader, NpyWriter, Precision};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
 pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};

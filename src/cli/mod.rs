@@ -1,23 +1,33 @@
 //! What the user typed, and which command it means.
 //!
 //! Each command is a file of its own: check, call the library, print. None knows another; what they share stands in
-//! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `output.rs` (results), `sheet.rs` and `lettering.rs`
-//! (results as a picture) and `report.rs` (standard error).
+//! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `filter.rs` (items of an index), `exchange/` (rows in
+//! files of other programs), `output.rs` (results),
+//! `sheet.rs` (results with small photos: `grid.rs` and `lettering.rs` as a picture, `page.rs` as HTML), `terminal.rs`
+//! and `sixel.rs` (photos in a terminal) and `report.rs` (standard error).
 
 mod classify;
 mod dates;
 mod embed;
+mod exchange;
+mod export;
+mod filter;
+mod grid;
+mod import;
 mod index;
 mod info;
 mod inputs;
 mod lettering;
 mod output;
+mod page;
 mod query;
 mod report;
 mod rows;
 mod search;
 mod sheet;
+mod sixel;
 mod store;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -55,6 +65,10 @@ enum Command {
     Index(index::Arguments),
     /// Find photos of an index by words, by images, by both
     Search(search::Arguments),
+    /// Write the rows of an index, with what they are of, to files that other programs read
+    Export(export::Arguments),
+    /// Take rows that diptych export or clip-retrieval wrote into an index
+    Import(import::Arguments),
     /// Show what a model's files state and how it will be run
     Info(info::Arguments),
     /// Print a completion script for a shell
@@ -145,7 +159,10 @@ fn search_takes_value(name: &str) -> bool {
     program.build();
     let search = program.find_subcommand("search");
     let mut options = search.into_iter().flat_map(clap::Command::get_arguments);
-    options.any(|option| option.get_long() == Some(name) && option.get_action().takes_values())
+    options.any(|option| {
+        let takes_next = option.get_action().takes_values() && !option.is_require_equals_set();
+        option.get_long() == Some(name) && takes_next
+    })
 }
 
 fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
@@ -161,6 +178,8 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         }
         Command::Index(arguments) => index::run(&arguments, &common),
         Command::Search(arguments) => search::run(&arguments, &common),
+        Command::Export(arguments) => export::run(&arguments, &common),
+        Command::Import(arguments) => import::run(&arguments, &common),
         Command::Info(arguments) => info::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -8,6 +8,8 @@ use diptych::{Hit, Prediction};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::export::Exported;
+use super::import::Imported;
 use super::index::Summary;
 
 /// Whether an error says that the reader of standard output is gone.
@@ -87,6 +89,11 @@ impl Output {
         })
     }
 
+    /// A picture, as the terminal wants it.
+    pub(super) fn picture(&mut self, escape: &[u8]) -> io::Result<()> {
+        self.stdout.write_all(escape)
+    }
+
     /// What was found.
     pub(super) fn hit(&mut self, hit: &Hit, style: HitStyle) -> io::Result<()> {
         let path = hit.item.place.path();
@@ -127,6 +134,44 @@ impl Output {
             self.stdout,
             "{items} items in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
              removed, {failed} failed"
+        )?;
+        self.stdout.flush()
+    }
+
+    /// What was written to a folder.
+    pub(super) fn exported(&mut self, exported: &Exported) -> io::Result<()> {
+        if self.is_json {
+            return self.line(exported);
+        }
+        let Exported {
+            items,
+            failed,
+            width,
+            layout,
+        } = exported;
+        writeln!(
+            self.stdout,
+            "{items} items exported, rows of {width} values, layout {layout}; {failed} failed"
+        )?;
+        self.stdout.flush()
+    }
+
+    /// What was taken into an index.
+    pub(super) fn imported(&mut self, imported: &Imported) -> io::Result<()> {
+        if self.is_json {
+            return self.line(imported);
+        }
+        let Imported {
+            items,
+            imported,
+            known,
+            missing,
+            failed,
+        } = imported;
+        writeln!(
+            self.stdout,
+            "{items} items in the index: {imported} imported, {known} of them of known content, {missing} of files that \
+             are not there, {failed} failed"
         )?;
         self.stdout.flush()
     }

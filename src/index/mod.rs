@@ -541,6 +541,23 @@ impl Index {
         Ok((named.into_iter().map(|named| named.item).collect(), rows))
     }
 
+    /// What [`Index::rows`] gives, `count` items at a time, so that not all rows are in memory at once.
+    ///
+    /// What is written to the index meanwhile is not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`]; later, [`Error::Damaged`] if a row is not what was written.
+    pub fn chunks(&self, filter: &ItemFilter, count: usize) -> Result<Chunks> {
+        let catalog = self.catalog();
+        let view = self.look_again(&catalog)?;
+        Ok(Chunks {
+            view,
+            named: catalog.items(filter)?.into_iter(),
+            count: count.max(1),
+        })
+    }
+
     /// Groups of items whose rows are nearly the same: each begins with the item that `better` puts first, and holds
     /// every other whose cosine with that one reaches `least` and that is in no group before it. Items that are like no
     /// other are left out.
@@ -776,6 +793,35 @@ impl Index {
             .filter(|_| same_file)
             .map_or(0, Codes::len);
         Ok(self.replace_view(View::open(&self.folder, facts, trusted)?))
+    }
+}
+
+/// Items with their rows, some at a time, as [`Index::chunks`] gives them.
+#[derive(Debug)]
+pub struct Chunks {
+    view: Arc<View>,
+    named: std::vec::IntoIter<Named>,
+    count: usize,
+}
+
+impl Chunks {
+    /// How many items are still to come; at first, all of them.
+    pub fn left(&self) -> usize {
+        self.named.len()
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Result<(Vec<Item>, Embeddings)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let named: Vec<Named> = self.named.by_ref().take(self.count).collect();
+        if named.is_empty() {
+            return None;
+        }
+        let numbers: Vec<usize> = named.iter().map(|named| named.row).collect();
+        let items = named.into_iter().map(|named| named.item).collect();
+        Some(self.view.read(&numbers).map(|rows| (items, rows)))
     }
 }
 
