@@ -78,7 +78,7 @@ pub use image_file::{
     IMAGE_ENDINGS, ImageOptions, decode_image, has_image_ending, image_size, open_image,
 };
 pub use index::{Hit, Index, Item, ItemFilter, Kind, Place, SearchOptions};
-pub use npy::NpyWriter;
+pub use npy::{NpyReader, NpyWriter, Precision};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
 pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};

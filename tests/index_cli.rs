@@ -80,6 +80,7 @@ impl Collection {
             modified: diptych::index::Stat::of(&file.metadata().unwrap()).modified,
             hash: [hash; 16],
             text: Some(format!("a {id}")),
+            taken: None,
         };
         let mut values = ndarray::Array2::zeros((2, index.width()));
         values[[0, 0]] = 1.0;

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use diptych::index::{Stat, hash};
+use diptych::index::{Stat, hash_text};
 use diptych::{DualEncoder, Index, Item, ItemFilter, Kind, Place};
 use serde::Deserialize;
 use serde_json::Value;
@@ -93,7 +93,7 @@ fn item(line: &[u8], file: &Path, modified: i64) -> Result<Item, String> {
         place: Place::of_text(file, &id),
         size: text.len() as u64,
         modified,
-        hash: hash(&[b"text: ", text.as_bytes()].concat()),
+        hash: hash_text(&text),
         text: Some(text),
         taken: None,
     })

@@ -11,8 +11,8 @@ use diptych::{
 
 use super::classes::{self, ClassArguments};
 use super::inputs::Images;
-use super::output::Output;
-use super::sheet::{self, Sheet};
+use super::output::{NONE_OF_THESE, Output, figure};
+use super::sheet::{self, Cell, Line, Sheet};
 use super::{Common, ImageArguments, Outcome, report, rows};
 
 #[derive(Debug, Args)]
@@ -33,8 +33,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     /// Draw a contact sheet too: every photo, small, with its name and its best labels, up to three; a photo that
-    /// failed is an empty cell. FILE ends in .jpg, .jpeg, .png or .webp. More than 500 photos make several sheets, with
-    /// -1, -2 and so on before the ending
+    /// failed is an empty cell. FILE ends in .jpg, .jpeg, .png, .webp or .html. More than 500 photos make several pictures,
+    /// with -1, -2 and so on before the ending, but one page of HTML
     #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(sheet::target))]
     sheet: Option<sheet::Target>,
     #[command(flatten)]
@@ -63,13 +63,18 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     }
 
     let mut sheet = match &arguments.sheet {
-        Some(target) => Some(Sheet::new(target, images.len(), arguments.top)?),
+        Some(target) => Some(Sheet::new(
+            target,
+            "Photos and their labels",
+            images.len(),
+            arguments.top.into(),
+        )?),
         None => None,
     };
     let mut output = Output::new(arguments.json);
     let mut report = common.report(images.len(), "images");
     let mut options = common.pipeline_options(&arguments.images);
-    options.thumbnail = sheet.as_ref().map(|_| sheet::THUMBNAIL);
+    options.thumbnail = arguments.sheet.as_ref().map(sheet::Target::thumbnail);
     rows::encode(&encoder, &images, &options, &mut report, |item| {
         let answer = match item.row {
             Ok(row) => {
@@ -83,7 +88,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             }
         };
         match &mut sheet {
-            Some(sheet) => sheet.add(item.path, item.thumbnail, answer.as_deref()),
+            Some(sheet) => sheet.add(Cell {
+                path: item.path,
+                photo: item.thumbnail.ok_or("failed"),
+                lines: answer.as_deref().map(lines).unwrap_or_default(),
+            }),
             None => Ok(()),
         }
     })?;
@@ -164,6 +173,22 @@ fn best<'a>(
     predictions.retain(|prediction| bar.is_reached(prediction));
     predictions.truncate(top.into());
     Ok(predictions)
+}
+
+/// What a sheet says of a photo: its labels, of which the first stands out.
+fn lines(predictions: &[Prediction<'_>]) -> Vec<Line> {
+    if predictions.is_empty() {
+        return vec![Line {
+            text: NONE_OF_THESE.to_owned(),
+            ..Line::default()
+        }];
+    }
+    let line = |(place, prediction): (usize, &Prediction<'_>)| Line {
+        text: prediction.label.to_owned(),
+        figure: figure(prediction).trim_start().to_owned(),
+        stands_out: place == 0,
+    };
+    predictions.iter().enumerate().map(line).collect()
 }
 
 /// Probabilities depend on labels, templates and scale, and "none of these" on a bar that nobody may have typed;

@@ -1,4 +1,4 @@
-//! Which items of an index a command looks at.
+//! Which items of an index a command looks at: by folder, time and kind.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use diptych::{Index, ItemFilter, Kind};
 
 use super::dates;
 
-/// Options that keep items out.
+/// Which items of an index a command looks at.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which items")]
 pub(super) struct FilterArguments {
@@ -35,22 +35,40 @@ enum KindArgument {
     Texts,
 }
 
+impl KindArgument {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Images => Kind::Image,
+            Self::Texts => Kind::Text,
+        }
+    }
+}
+
 impl FilterArguments {
+    /// What to look at for a query: items of one kind.
     pub(super) fn filter(&self, index: &Index) -> Result<ItemFilter> {
-        let kind = match self.kind {
-            Some(KindArgument::Images) => Kind::Image,
-            Some(KindArgument::Texts) => Kind::Text,
+        let filter = self.filter_of_any_kind()?;
+        let kind = match filter.kind {
+            Some(kind) => kind,
             // Texts lie nearer to a text than any image does, and would hide all images.
             None if index.has_images()? => Kind::Image,
             None => Kind::Text,
         };
+        Ok(ItemFilter {
+            kind: Some(kind),
+            ..filter
+        })
+    }
+
+    /// What to look at where both kinds may stand side by side.
+    pub(super) fn filter_of_any_kind(&self) -> Result<ItemFilter> {
         let absolute = |paths: &[PathBuf]| -> Result<Vec<PathBuf>> {
             let absolute =
                 |path: &PathBuf| path.canonicalize().or_else(|_| std::path::absolute(path));
             Ok(paths.iter().map(absolute).collect::<Result<_, _>>()?)
         };
         Ok(ItemFilter {
-            kind: Some(kind),
+            kind: self.kind.map(KindArgument::kind),
             within: absolute(&self.within)?,
             not_within: absolute(&self.not_within)?,
             since: self.since,

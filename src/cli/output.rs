@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::check::Findings;
 use super::cluster::Group;
+use super::export::Exported;
+use super::import::Imported;
 use super::indexing::Summary;
 use super::{quarantine, remove};
 
@@ -93,6 +95,11 @@ impl Output {
             name,
             embedding: row,
         })
+    }
+
+    /// A picture, as the terminal wants it.
+    pub(super) fn picture(&mut self, escape: &[u8]) -> io::Result<()> {
+        self.stdout.write_all(escape)
     }
 
     /// What was found.
@@ -227,6 +234,24 @@ impl Output {
         self.stdout.flush()
     }
 
+    /// What was written to a folder.
+    pub(super) fn exported(&mut self, exported: &Exported) -> io::Result<()> {
+        if self.is_json {
+            return self.line(exported);
+        }
+        let Exported {
+            items,
+            failed,
+            width,
+            layout,
+        } = exported;
+        writeln!(
+            self.stdout,
+            "{items} items exported, rows of {width} values, layout {layout}; {failed} failed"
+        )?;
+        self.stdout.flush()
+    }
+
     /// How an index and its files are.
     pub(super) fn checked(&mut self, findings: &Findings) -> io::Result<()> {
         if self.is_json {
@@ -286,6 +311,26 @@ impl Output {
         writeln!(
             self.stdout,
             "{moved} ({bytes} bytes) moved {way}, {before} were before, {skipped} left where they are"
+        )?;
+        self.stdout.flush()
+    }
+
+    /// What was taken into an index.
+    pub(super) fn imported(&mut self, imported: &Imported) -> io::Result<()> {
+        if self.is_json {
+            return self.line(imported);
+        }
+        let Imported {
+            items,
+            imported,
+            known,
+            missing,
+            failed,
+        } = imported;
+        writeln!(
+            self.stdout,
+            "{items} items in the index: {imported} imported, {known} of them of known content, {missing} of files that \
+             are not there, {failed} failed"
         )?;
         self.stdout.flush()
     }

@@ -77,15 +77,20 @@ fn model_of(bundle: &Bundle) -> Result<String> {
     Ok(format!("{name}@{}", &bundle.fingerprint()?[..16]))
 }
 
-/// Refuses an index whose rows another model made. The model's name does not matter, its content does.
-pub(super) fn require_same(index: &Index, identity: &str) -> Result<()> {
+/// Whether two identities are of the same rows. The model's name does not matter, its content does.
+pub(super) fn is_same(a: &str, b: &str) -> bool {
     let content = |identity: &str| {
         identity
             .split_once('@')
             .map(|(_, content)| content.to_owned())
     };
+    content(a) == content(b)
+}
+
+/// Refuses an index whose rows another model made.
+pub(super) fn require_same(index: &Index, identity: &str) -> Result<()> {
     let found = index.model();
-    if content(&found) == content(identity) {
+    if is_same(&found, identity) {
         return Ok(());
     }
     Err(Error::OtherModel {

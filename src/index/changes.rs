@@ -279,6 +279,11 @@ fn hash_of(path: &Path) -> io::Result<(Hash, Stat)> {
     Ok((first_half(&digest.finalize()), stat))
 }
 
+/// The hash that an index knows a text by: another than that of a file that holds it.
+pub fn hash_text(text: &str) -> Hash {
+    hash(&[b"text: ", text.as_bytes()].concat())
+}
+
 /// The hash that an index knows content by.
 pub fn hash(bytes: &[u8]) -> Hash {
     first_half(&Sha256::digest(bytes))

@@ -30,10 +30,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use changes::{Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, walk};
+pub use changes::{
+    Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, hash_text, walk,
+};
 pub use place::Place;
 
-use catalog::{Catalog, Facts, Table};
+use catalog::{Catalog, Facts, Named, Table};
 use folder::{CATALOG, codes_file, create_files, holds_rows, lock};
 use view::{View, at_one_moment};
 
@@ -451,6 +453,23 @@ impl Index {
         })
     }
 
+    /// What [`Index::rows`] gives, `count` items at a time, so that not all rows are in memory at once.
+    ///
+    /// What is written to the index meanwhile is not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`]; later, [`Error::Damaged`] if a row is not what was written.
+    pub fn chunks(&self, filter: &ItemFilter, count: usize) -> Result<Chunks> {
+        self.reading(|catalog, view| {
+            Ok(Chunks {
+                view: Arc::clone(view),
+                named: catalog.items(filter)?.into_iter(),
+                count: count.max(1),
+            })
+        })
+    }
+
     /// How much it holds.
     ///
     /// # Errors
@@ -493,7 +512,7 @@ impl Index {
     }
 
     /// What `work` makes of the catalog and the files, as they are at one moment.
-    fn reading<T>(&self, work: impl FnOnce(&Catalog, &View) -> Result<T>) -> Result<T> {
+    fn reading<T>(&self, work: impl FnOnce(&Catalog, &Arc<View>) -> Result<T>) -> Result<T> {
         let catalog = self.catalog();
         let (_moment, view) = at_one_moment(&catalog, |facts| self.view(facts))?;
         work(&catalog, &view)
@@ -508,5 +527,34 @@ impl Index {
         let view = Arc::new(View::open(&self.folder, facts, Some(&seen))?);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
         Ok(view)
+    }
+}
+
+/// Items with their rows, some at a time, as [`Index::chunks`] gives them.
+#[derive(Debug)]
+pub struct Chunks {
+    view: Arc<View>,
+    named: std::vec::IntoIter<Named>,
+    count: usize,
+}
+
+impl Chunks {
+    /// How many items are still to come; at first, all of them.
+    pub fn left(&self) -> usize {
+        self.named.len()
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Result<(Vec<Item>, Embeddings)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let named: Vec<Named> = self.named.by_ref().take(self.count).collect();
+        if named.is_empty() {
+            return None;
+        }
+        let numbers: Vec<usize> = named.iter().map(|named| named.row).collect();
+        let items = named.into_iter().map(|named| named.item).collect();
+        Some(self.view.read(&numbers).map(|rows| (items, rows)))
     }
 }
