@@ -58,7 +58,7 @@ fn readers_see_right_answers_while_a_writer_works() {
     let (folder, mut writer) = new_index();
     add(&mut writer, 0..100);
     let is_done = AtomicBool::new(false);
-    let searches: usize = thread::scope(|scope| {
+    let (writer, searches) = thread::scope(|scope| {
         let readers: Vec<_> = (0..2)
             .map(|number| {
                 let (folder, is_done) = (folder.path(), &is_done);
@@ -76,10 +76,11 @@ fn readers_see_right_answers_while_a_writer_works() {
             }
         }
         is_done.store(true, Ordering::Relaxed);
-        readers
+        let searches: usize = readers
             .into_iter()
             .map(|reader| reader.join().unwrap())
-            .sum()
+            .sum();
+        (writer, searches)
     });
     assert!(searches > 10, "only {searches} searches in the meantime");
     assert_holds(&writer, &images(0..100));
