@@ -1,5 +1,7 @@
 //! What a filter means in SQL.
 
+use std::path::PathBuf;
+
 use rusqlite::types::Value;
 
 use super::super::{ItemFilter, Kind, place};
@@ -8,7 +10,7 @@ use super::super::{ItemFilter, Kind, place};
 pub(super) fn condition(filter: &ItemFilter) -> (String, Vec<Value>) {
     let mut parts = vec!["1".to_owned()];
     let mut values = Vec::new();
-    let mut folders = |paths: &[std::path::PathBuf], word: &str| {
+    let mut folders = |paths: &[PathBuf], word: &str| {
         if paths.is_empty() {
             return;
         }
@@ -19,7 +21,9 @@ pub(super) fn condition(filter: &ItemFilter) -> (String, Vec<Value>) {
                 ON path = column1 OR (path >= column2 AND path < column3))"
         ));
         for path in paths {
-            let (first, end) = place::below(path);
+            // Without a slash at the end, as folders stand in the catalog.
+            let path: PathBuf = path.components().collect();
+            let (first, end) = place::below(&path);
             values.extend([place::to_bytes(path.as_os_str()), first, end].map(Value::Blob));
         }
     };
