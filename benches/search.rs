@@ -84,6 +84,7 @@ fn item(row: usize) -> Item {
         modified: row as i64,
         hash: index::hash(&row.to_le_bytes()),
         text: None,
+        taken: None,
     }
 }
 
