@@ -21,11 +21,11 @@ pub(super) struct Arguments {
     groups: Option<NonZeroUsize>,
     #[command(flatten)]
     classes: ClassArguments,
-    #[command(flatten)]
-    filter: FilterArguments,
     /// Print one JSON object a line for each group: group, label, score, size and items, each with path and score
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filter: FilterArguments,
 }
 
 /// A group as it is printed.

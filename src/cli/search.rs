@@ -34,8 +34,6 @@ pub(super) struct Arguments {
     /// Leave out hits of a lower score (cosine, -1 to 1)
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = filter::score)]
     min_score: Option<f32>,
-    #[command(flatten)]
-    filter: FilterArguments,
     /// Print one JSON object a line: path, score and rank
     #[arg(long, conflicts_with = "print0")]
     json: bool,
@@ -56,6 +54,8 @@ pub(super) struct Arguments {
     sheet: Option<sheet::Target>,
     #[command(flatten)]
     images: ImageArguments,
+    #[command(flatten)]
+    filter: FilterArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

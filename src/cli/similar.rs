@@ -26,11 +26,11 @@ pub(super) struct Arguments {
     /// Write a plan that moves all but the best of each group away, for diptych quarantine; nothing is moved yet
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    #[command(flatten)]
-    filter: FilterArguments,
     /// Print one JSON object a line for each group: group and items, each with path, score and keep
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filter: FilterArguments,
 }
 
 type Group = Vec<(Item, f32)>;
