@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 
 use ndarray::Array2;
 
-use crate::embedding::Embeddings;
+use crate::embedding::{Embeddings, top_k};
 use crate::error::{Error, Result};
 
 /// Rows that the number of groups and their beginnings are found on, at least.
@@ -162,32 +162,42 @@ impl Clusters {
         })
     }
 
-    /// The mean of each group. A group without rows goes to the row that lies furthest from its centre.
+    /// The mean of each group. A group without rows goes to a row that lies far from its centre.
     fn means(&self, rows: &Embeddings) -> Result<Embeddings> {
-        let mut sums = Array2::<f64>::zeros(self.centres.rows().dim());
-        let mut counts = vec![0_usize; self.centres.len()];
-        for (row, &group) in rows.rows().outer_iter().zip(&self.group_of) {
-            counts[group] += 1;
-            sums.row_mut(group)
-                .zip_mut_with(&row, |sum, &value| *sum += f64::from(value));
-        }
-        let mut outliers: Vec<usize> = (0..rows.len()).collect();
-        outliers.sort_by(|&a, &b| self.scores[a].total_cmp(&self.scores[b]));
-        let mut outliers = outliers.into_iter();
+        let sums = self.sums(rows);
+        let mut empty = Vec::new();
         let mut means = self.centres.rows().to_owned();
-        for (group, count) in counts.into_iter().enumerate() {
+        for (group, mut mean) in means.outer_iter_mut().enumerate() {
             let sum = sums.row(group);
-            match (count, outliers.as_slice().first()) {
-                (0, Some(_)) => {
-                    let row = outliers.next().unwrap_or_default();
-                    means.row_mut(group).assign(&rows.rows().row(row));
-                }
-                // Rows that cancel out keep the centre that they had.
-                _ if sum.dot(&sum) < NOTHING => {}
-                _ => means.row_mut(group).assign(&sum.mapv(|value| value as f32)),
+            if !self.group_of.contains(&group) {
+                empty.push(group);
+            } else if sum.dot(&sum) > NOTHING {
+                mean.assign(&sum.mapv(|value| value as f32));
             }
+            // Rows that cancel out keep the centre that they had.
+        }
+        for (group, row) in empty.iter().zip(self.furthest(empty.len())) {
+            means.row_mut(*group).assign(&rows.rows().row(row));
         }
         Embeddings::new(means)
+    }
+
+    fn sums(&self, rows: &Embeddings) -> Array2<f64> {
+        let mut sums = Array2::zeros(self.centres.rows().dim());
+        for (row, &group) in rows.rows().outer_iter().zip(&self.group_of) {
+            sums.row_mut(group)
+                .zip_mut_with(&row, |sum: &mut f64, &value| *sum += f64::from(value));
+        }
+        sums
+    }
+
+    /// The `count` rows that lie furthest from their centres.
+    fn furthest(&self, count: usize) -> Vec<usize> {
+        let lacks: Vec<f32> = self.scores.iter().map(|score| -score).collect();
+        top_k(&lacks, count)
+            .into_iter()
+            .map(|(row, _)| row)
+            .collect()
     }
 
     /// How near all rows lie to their centres.
@@ -200,20 +210,19 @@ impl Clusters {
         let mut sizes = vec![0_usize; self.centres.len()];
         self.group_of.iter().for_each(|&group| sizes[group] += 1);
         let scores = rows.scores(&self.centres)?;
-        let of_row = |(row, &group): (usize, &usize)| {
-            let others = (0..sizes.len()).filter(|&other| other != group);
-            let next = others
-                .map(|other| scores[[row, other]])
-                .fold(-1.0, f32::max);
-            let (own, next) = (1.0 - scores[[row, group]], 1.0 - next);
-            let is_apart = sizes[group] > 1 && f64::from(next) > NOTHING;
-            if is_apart {
-                f64::from((next - own) / next)
-            } else {
-                0.0
+        let mut sum = 0.0;
+        for (scores, &group) in scores.outer_iter().zip(&self.group_of) {
+            let others = scores
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != group);
+            let next = others.map(|(_, &score)| score).fold(-1.0, f32::max);
+            let (own, next) = (1.0 - f64::from(scores[group]), 1.0 - f64::from(next));
+            // A row by itself says nothing.
+            if sizes[group] > 1 && next > NOTHING {
+                sum += (next - own) / next;
             }
-        };
-        let sum: f64 = self.group_of.iter().enumerate().map(of_row).sum();
+        }
         Ok(sum / rows.len() as f64)
     }
 

@@ -448,7 +448,7 @@ fn quarantine_moves_there_and_back() {
     assert!(text.starts_with("2 files ("), "{text}");
     assert!(
         text.ends_with(&format!(
-            "bytes) moved to {to}, 0 were before, 0 left where they are\n"
+            "bytes) moved to {to}; 0 were there already, 0 skipped\n"
         )),
         "{text}"
     );

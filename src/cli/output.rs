@@ -296,10 +296,10 @@ impl Output {
             return self.line(summary);
         }
         let folder = printable(&folder.to_string_lossy());
-        let way = if is_undo {
-            format!("back from {folder}")
+        let (way, there) = if is_undo {
+            ("back from", "back")
         } else {
-            format!("to {folder}")
+            ("to", "there")
         };
         let quarantine::Summary {
             moved,
@@ -310,7 +310,7 @@ impl Output {
         let moved = counted(*moved, "file");
         writeln!(
             self.stdout,
-            "{moved} ({bytes} bytes) moved {way}, {before} were before, {skipped} left where they are"
+            "{moved} ({bytes} bytes) moved {way} {folder}; {before} were {there} already, {skipped} skipped"
         )?;
         self.stdout.flush()
     }

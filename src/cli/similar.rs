@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -45,6 +45,9 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let index = arguments.index.open()?;
     let filter = arguments.filter.filter(&index)?;
     let items = index.items(&filter)?;
+    if items.is_empty() {
+        return Ok(nothing(common));
+    }
     let mut report = common.report(items.len(), "files");
     let merits = merits(&items, &report);
     let better = |a: &Item, b: &Item| merits.get(&a.place).cmp(&merits.get(&b.place));
@@ -53,27 +56,42 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         drop_stale(group, &merits, &mut report);
     }
     groups.retain(|group| group.len() > 1);
+    let outcome = print(&groups, arguments, common, &mut report)?;
+    Ok(match report.finish() {
+        Outcome::Done => outcome,
+        Outcome::Incomplete => Outcome::Incomplete,
+    })
+}
+
+fn nothing(common: &Common) -> Outcome {
+    if !common.quiet {
+        report::notice("nothing found");
+    }
+    Outcome::Incomplete
+}
+
+fn print(
+    groups: &[Group],
+    arguments: &Arguments,
+    common: &Common,
+    report: &mut Report,
+) -> Result<Outcome> {
+    if groups.is_empty() {
+        return Ok(nothing(common));
+    }
     let mut output = Output::new(arguments.json);
     for (group, number) in groups.iter().zip(1..) {
         report.around(|| output.similar(number, group))?;
     }
     if let Some(path) = &arguments.plan {
-        let plan = Plan::new(planned(&groups, &mut report));
+        let plan = Plan::new(planned(groups, report));
         plan.write(path)?;
         say_planned(&plan, path, common);
     }
-    if groups.is_empty() && !common.quiet {
-        report::notice("nothing found");
-    }
-    let outcome = report.finish();
-    Ok(if groups.is_empty() {
-        Outcome::Incomplete
-    } else {
-        outcome
-    })
+    Ok(Outcome::Done)
 }
 
-fn say_planned(plan: &Plan, path: &std::path::Path, common: &Common) {
+fn say_planned(plan: &Plan, path: &Path, common: &Common) {
     if common.quiet {
         return;
     }
@@ -154,34 +172,28 @@ fn drop_stale(group: &mut Group, merits: &HashMap<Place, Merit>, report: &mut Re
 fn planned(groups: &[Group], report: &mut Report) -> Vec<PlannedGroup> {
     let mut planned = Vec::new();
     for group in groups {
-        let is_file =
-            |(item, _): &&(Item, f32)| item.text.is_none() && !item.place.path().is_symlink();
-        let mut files = group.iter().filter(is_file).filter_map(|(item, score)| {
-            let file = planned_file(item, *score);
-            if file.is_none() {
-                let path = item.place.path();
-                report.fail(
-                    &format!(
-                        "{}: not in the plan, which holds names in UTF-8 alone",
-                        path.display()
-                    ),
-                    None,
-                );
-            }
-            file
-        });
-        let Some(keep) = files.next() else { continue };
-        let moves: Vec<PlannedFile> = files.collect();
-        if !moves.is_empty() {
+        let mut files = group
+            .iter()
+            .filter_map(|(item, score)| planned_file(item, *score, report));
+        if let Some(keep) = files.next() {
+            let moves: Vec<PlannedFile> = files.collect();
             planned.push(PlannedGroup { keep, moves });
         }
     }
+    planned.retain(|group| !group.moves.is_empty());
     planned
 }
 
-fn planned_file(item: &Item, score: f32) -> Option<PlannedFile> {
+fn planned_file(item: &Item, score: f32, report: &mut Report) -> Option<PlannedFile> {
     let path = item.place.path();
-    path.to_str()?;
+    if item.text.is_some() || path.is_symlink() {
+        return None;
+    }
+    if path.to_str().is_none() {
+        let what = "not in the plan, which holds names in UTF-8 alone";
+        report.fail(&format!("{}: {what}", path.display()), None);
+        return None;
+    }
     let mut file = PlannedFile::new(path, stat(item));
     file.score = Some(score);
     Some(file)

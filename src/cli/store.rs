@@ -114,26 +114,21 @@ pub(super) fn require_same_model(index: &Index, bundle: &Bundle) -> Result<()> {
     require_same(index, &model)
 }
 
-/// The absolute paths by which an index may know `path`, which need not exist any more: as it is written, and with the
-/// links on its way resolved, the last one too or not.
+/// The absolute paths by which an index may know `path`, which need not exist any more: with the links to its folder
+/// resolved, as it is written, and with its own link resolved.
 pub(super) fn names(path: &Path) -> Vec<PathBuf> {
     let written = std::path::absolute(path).ok();
     let through = written.as_deref().and_then(resolved);
-    let mut names: Vec<PathBuf> = path
-        .canonicalize()
-        .into_iter()
-        .chain(through)
-        .chain(written)
-        .collect();
+    let own = path.canonicalize().ok();
+    let mut names: Vec<PathBuf> = [through, written, own].into_iter().flatten().collect();
     names.dedup();
     names
 }
 
 /// With the links of the deepest folder that is there resolved.
 fn resolved(path: &Path) -> Option<PathBuf> {
-    let folders = path.ancestors().skip(1);
-    let (folder, real) = folders
-        .filter_map(|folder| Some((folder, folder.canonicalize().ok()?)))
-        .next()?;
+    let real = |folder: &Path| folder.canonicalize().ok();
+    let mut folders = path.ancestors().skip(1);
+    let (folder, real) = folders.find_map(|folder| Some((folder, real(folder)?)))?;
     Some(real.join(path.strip_prefix(folder).ok()?))
 }

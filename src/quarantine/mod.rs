@@ -173,22 +173,21 @@ impl Quarantine {
         let known = self.journal.latest(&file.path);
         let known = known.map(|entry| self.folder.join(&entry.to));
         if !stands(&file.path) {
-            return Ok(match known.filter(|place| stands(place)) {
-                Some(_) => Fate::Before,
-                None => Fate::Left(Reason::Missing),
+            let is_here = known.is_some_and(|place| stands(&place));
+            return Ok(if is_here {
+                Fate::Before
+            } else {
+                Fate::Left(Reason::Missing)
             });
         }
         if let Some(reason) = self.obstacle(keep, file) {
             return Ok(Fate::Left(reason));
         }
-        let to = match known {
-            // A move that was begun, and perhaps a copy that was.
-            Some(place) if may_go_on(&file.path, &place) => place,
-            _ => {
-                let to = free_place(&self.folder, &below(root, &file.path));
-                self.write_down(file, &to)?;
-                to
-            }
+        // A move that was begun goes on, and so does a copy.
+        let begun = known.filter(|place| may_go_on(&file.path, place));
+        let to = match begun {
+            Some(place) => place,
+            None => self.write_down(root, file)?,
         };
         Ok(moved(&file.path, &to))
     }
@@ -212,13 +211,16 @@ impl Quarantine {
         real.starts_with(&self.folder).then_some(Reason::Inside)
     }
 
-    fn write_down(&mut self, file: &PlannedFile, to: &Path) -> Result<()> {
+    /// Writes down where a file goes.
+    fn write_down(&mut self, root: &Path, file: &PlannedFile) -> Result<PathBuf> {
+        let to = free_place(&self.folder, &below(root, &file.path));
         self.journal.append(Entry {
             from: file.path.clone(),
-            to: to.strip_prefix(&self.folder).unwrap_or(to).to_owned(),
+            to: to.strip_prefix(&self.folder).unwrap_or(&to).to_owned(),
             size: file.size,
             modified: file.modified,
-        })
+        })?;
+        Ok(to)
     }
 
     /// Moves every file that the journal names back where it was, the last first, and tells `each` what became of it.

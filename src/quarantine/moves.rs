@@ -65,8 +65,18 @@ pub(super) fn carry(from: &Path, to: &Path) -> io::Result<bool> {
         Err(_) => copy(from, to)?,
     }
     to.parent().map(sync_folder);
-    fs::remove_file(from)?;
+    leave(from, to)?;
     Ok(true)
+}
+
+/// Takes the name `from` away from what stands at `to` too, or `to` where the system refuses that.
+fn leave(from: &Path, to: &Path) -> io::Result<()> {
+    let outcome = fs::remove_file(from);
+    // Some systems report a failure of what was done.
+    if outcome.is_err() && from.symlink_metadata().is_ok() {
+        let _ = fs::remove_file(to);
+    }
+    outcome
 }
 
 /// Copies `from` to `to`, where nothing stands, and reads it back.

@@ -202,10 +202,8 @@ fn killed(state: &str) -> Scene {
         fs::write(journal, "{\"from\":\"/photos/a/on\0\0").unwrap();
         return scene;
     }
-    let folder = quarantine.folder.clone();
-    quarantine
-        .write_down(&file, &folder.join("a/one.jpg"))
-        .unwrap();
+    let placed = quarantine.write_down(&scene.path("photos"), &file);
+    assert!(placed.unwrap().ends_with("quarantine/a/one.jpg"));
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     match state {
         "written down" => {}
