@@ -182,7 +182,7 @@ fn judge(index: &Index, mut images: Vec<f32>, kinds: &[(&str, &[f32])]) {
         let queries: Vec<Embeddings> = queries.iter().map(|query| embeddings(query)).collect();
         let query = |number: usize| &queries[number % queries.len()];
         let all = times(TIMED, |number| {
-            drop(index.search(query(number), &everything).unwrap())
+            drop(index.search(query(number), &everything).unwrap());
         });
         let filtered = times(TIMED, |number| {
             drop(

@@ -243,7 +243,7 @@ fn reaching_finds_what_a_full_sort_finds() {
 /// Rows with copies among them, codes of some, and what may be found.
 fn check_best(width: usize, coded: usize, allowed: &Allowed, narrow: f32, count: usize, seed: u64) {
     let mut rows = cone(3000, width, narrow, seed);
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         rows = near_copies(&rows, 2900, 0.0, seed);
     }
     let files = Files::new(&rows, coded);
