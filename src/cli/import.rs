@@ -156,7 +156,7 @@ impl Run<'_> {
             let (mut items, mut rows) = (Vec::new(), Vec::new());
             for row in values.outer_iter() {
                 let record = part.records.next().context("an item for every row")??;
-                match unit_row(row).and_then(|row| Ok((self.item(record, &row)?, row))) {
+                match unit_row(&row.to_vec()).and_then(|row| Ok((self.item(record, &row)?, row))) {
                     Ok((item, row)) => {
                         items.push(item);
                         rows.push(row);
@@ -256,8 +256,9 @@ impl Run<'_> {
 }
 
 /// A row by itself, brought to unit length.
-fn unit_row(row: ArrayView1<'_, f32>) -> Result<Embeddings> {
-    match Embeddings::new(row.insert_axis(Axis(0)).to_owned()) {
+fn unit_row(row: &[f32]) -> Result<Embeddings> {
+    let row = ArrayView1::from(row).insert_axis(Axis(0)).to_owned();
+    match Embeddings::new(row) {
         Err(diptych::Error::NoDirection { problem, .. }) => bail!("it {problem}"),
         row => Ok(row?),
     }

@@ -138,7 +138,7 @@ pub(super) struct Export {
 /// What the rows are of.
 enum Items {
     Lines(BufWriter<File>),
-    Table(table::Writer),
+    Table(Box<table::Writer>),
 }
 
 impl Export {
@@ -176,7 +176,10 @@ impl Export {
                 let rows = partial.join(format!("{name}/{name}_0.npy"));
                 let rows = NpyWriter::create_with(&rows, width, Precision::Half)?;
                 let file = partial.join(METADATA).join("metadata_0.parquet");
-                (rows, Items::Table(table::Writer::create(&file, kind)?))
+                (
+                    rows,
+                    Items::Table(Box::new(table::Writer::create(&file, kind)?)),
+                )
             }
         };
         Ok(Self {
