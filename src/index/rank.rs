@@ -20,11 +20,12 @@ pub(super) enum Allowed {
     Only(Vec<usize>),
 }
 
-/// Candidates whose full rows are looked at, for each row that is wanted, and at least. Measured in `benches/search.rs`.
-const CANDIDATES_EACH: usize = 40;
-const FEWEST_CANDIDATES: usize = 1000;
-/// One more candidate for so many rows: the more there are, the closer they lie.
-const ROWS_A_CANDIDATE: usize = 400;
+/// Rows of the best estimates that are looked at first, for each row that is wanted, and at least.
+const FIRST_EACH: usize = 8;
+const FEWEST_FIRST: usize = 1000;
+/// Estimates that are kept beyond those: as many for each row that is wanted, and one for so many rows.
+const KEPT_EACH: usize = 40;
+const ROWS_A_KEPT: usize = 100;
 /// Fewer allowed rows than one in so many are looked at directly.
 const DIRECT: usize = 64;
 /// Codes, and rows, that a thread must have for its start to pay.
@@ -37,27 +38,48 @@ pub(super) type Scored = (usize, f32);
 impl Ranked<'_> {
     /// The `count` best rows of `allowed`, best first, rows of equal score in their order.
     pub(super) fn best(&self, query: &[f32], allowed: &Allowed, count: usize) -> Vec<Scored> {
-        let wanted =
-            (CANDIDATES_EACH * count).max(FEWEST_CANDIDATES) + self.rows.len() / ROWS_A_CANDIDATE;
         let coded = self.codes.map_or(0, Codes::len);
-        let mut candidates: Vec<usize> = match (allowed, self.codes) {
-            (Allowed::Only(rows), _) if rows.len() <= coded / DIRECT + wanted => rows.clone(),
-            (_, Some(codes)) if wanted < coded => {
-                let tail = coded..self.rows.len();
-                let found = self.candidates(codes, query, allowed, wanted);
-                found
-                    .into_iter()
-                    .chain(tail)
-                    .filter(|&row| allowed.contains(row))
-                    .collect()
+        let first = (FIRST_EACH * count).max(FEWEST_FIRST);
+        let kept = first + KEPT_EACH * count + self.rows.len() / ROWS_A_KEPT;
+        let mut scored = match (allowed, self.codes) {
+            (Allowed::Only(rows), _) if rows.len() <= coded / DIRECT + first => {
+                self.scored(query, rows)
             }
-            _ => (0..self.rows.len())
-                .filter(|&row| allowed.contains(row))
-                .collect(),
+            (_, Some(codes)) if kept < coded => {
+                let estimates = self.estimates(codes, query, allowed, kept);
+                let mut scored = self.decided(codes, query, &estimates, first, count);
+                scored.extend(self.scored(query, &allowed.among(coded..self.rows.len())));
+                scored
+            }
+            _ => self.scored(query, &allowed.among(0..self.rows.len())),
         };
-        candidates.sort_unstable();
-        let mut scored = self.scored(query, &candidates);
         keep_best(&mut scored, count);
+        scored
+    }
+
+    /// The cosines of the rows of `estimates`, which are in order, that may be among the `count` best: the `first` of
+    /// them, and then those whose estimate is not too low to be as good, wrong as it may be.
+    fn decided(
+        &self,
+        codes: &Codes,
+        query: &[f32],
+        estimates: &[Scored],
+        first: usize,
+        count: usize,
+    ) -> Vec<Scored> {
+        let rows = |estimates: &[Scored]| -> Vec<usize> {
+            let mut rows: Vec<usize> = estimates.iter().map(|(row, _)| *row).collect();
+            rows.sort_unstable();
+            rows
+        };
+        let (first, rest) = estimates.split_at(first.min(estimates.len()));
+        let mut scored = self.scored(query, &rows(first));
+        keep_best(&mut scored, count);
+        if let Some(&(_, least)) = scored.last() {
+            let least = least - codes.error(query, least);
+            let may_be = rest.partition_point(|(_, estimate)| *estimate >= least);
+            scored.extend(self.scored(query, &rows(&rest[..may_be])));
+        }
         scored
     }
 
@@ -77,12 +99,7 @@ impl Ranked<'_> {
             })
             .concat()
         });
-        let tail = coded..self.rows.len();
-        let candidates: Vec<usize> = found
-            .into_iter()
-            .chain(tail)
-            .filter(|&row| allowed.contains(row))
-            .collect();
+        let candidates = allowed.among(found.into_iter().chain(coded..self.rows.len()));
         let mut scored = self.scored(query, &candidates);
         scored.retain(|(_, score)| *score >= least);
         scored.sort_unstable_by(by_score);
@@ -103,14 +120,14 @@ impl Ranked<'_> {
         .concat()
     }
 
-    /// The rows of the `wanted` best estimates.
-    fn candidates(
+    /// The `wanted` best estimates, best first.
+    fn estimates(
         &self,
         codes: &Codes,
         query: &[f32],
         allowed: &Allowed,
         wanted: usize,
-    ) -> Vec<usize> {
+    ) -> Vec<Scored> {
         let parts = in_parts(codes.len(), CODES_A_THREAD, |part| {
             let mut best = Best::new(wanted);
             codes.scan(query, part, |row, estimate| {
@@ -122,11 +139,16 @@ impl Ranked<'_> {
         });
         let mut best = parts.concat();
         keep_best(&mut best, wanted);
-        best.into_iter().map(|(row, _)| row).collect()
+        best
     }
 }
 
 impl Allowed {
+    /// Those of `rows` that may be found.
+    fn among(&self, rows: impl Iterator<Item = usize>) -> Vec<usize> {
+        rows.filter(|&row| self.contains(row)).collect()
+    }
+
     fn contains(&self, row: usize) -> bool {
         match self {
             Allowed::AllBut(rows) => rows.is_empty() || rows.binary_search(&row).is_err(),
