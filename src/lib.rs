@@ -39,6 +39,7 @@
 //! | encode a few images or texts | [`DualEncoder::encode_images`], [`DualEncoder::encode_texts`] |
 //! | encode many files | [`pipeline::encode_files`] |
 //! | classify | [`ZeroShot`] |
+//! | keep rows and find them again | [`Index`]; [`index::walk`] and [`index::compare`] for folders |
 //! | compare and rank | [`Embeddings::scores`], [`top_k`], [`softmax`], [`sigmoid`] |
 //! | group rows | [`Clusters`] |
 //! | do a step by itself | [`open_image`], [`Preprocess`], [`resize`], [`Tokenizer`], [`Cleaning`] |
