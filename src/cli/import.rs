@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use diptych::index::{Stat, hash};
 use diptych::{Bundle, DualEncoder, Embeddings, Index, Item, Place, Towers};
-use ndarray::{ArrayView1, Axis};
+use ndarray::{ArrayView2, Axis};
 
 use super::exchange::{Import, Layout, Part, Record};
 use super::output::Output;
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     if import.len() == 0 {
         return Ok(report.finish());
     }
-    let mut index = open(&arguments.index.folder()?, &identity, import.width())?;
+    let mut index = open(&arguments.index, &identity, import.width())?;
     let mut run = Run {
         index: &mut index,
         base: match &arguments.base {
@@ -121,12 +121,13 @@ fn require_rows_of(
     Ok(())
 }
 
-/// The index in `folder`, made if there is none.
-fn open(folder: &Path, identity: &str, width: usize) -> Result<Index> {
-    if !Index::exists(folder) {
-        return Ok(Index::create(folder, identity, width)?);
+/// The index that takes the rows, made if there is none.
+fn open(argument: &IndexArgument, identity: &str, width: usize) -> Result<Index> {
+    let folder = argument.folder()?;
+    if !Index::exists(&folder) {
+        return Ok(Index::create(&folder, identity, width)?);
     }
-    let index = Index::open_to_write(folder)?;
+    let index = argument.open_to_write()?;
     store::require_same(&index, identity)?;
     if index.width() != width {
         bail!(
@@ -154,9 +155,9 @@ impl Run<'_> {
         while part.rows.left() > 0 {
             let values = part.rows.next_rows(CHUNK)?;
             let (mut items, mut rows) = (Vec::new(), Vec::new());
-            for row in values.outer_iter() {
+            for row in values.axis_chunks_iter(Axis(0), 1) {
                 let record = part.records.next().context("an item for every row")??;
-                match unit_row(row).and_then(|row| Ok((self.item(record, &row)?, row))) {
+                match unit_row(&row).and_then(|row| Ok((self.item(record, &row)?, row))) {
                     Ok((item, row)) => {
                         items.push(item);
                         rows.push(row);
@@ -254,8 +255,8 @@ impl Run<'_> {
 }
 
 /// A row by itself, brought to unit length.
-fn unit_row(row: ArrayView1<'_, f32>) -> Result<Embeddings> {
-    match Embeddings::new(row.insert_axis(Axis(0)).to_owned()) {
+fn unit_row(row: &ArrayView2<'_, f32>) -> Result<Embeddings> {
+    match Embeddings::new(row.to_owned()) {
         Err(diptych::Error::NoDirection { problem, .. }) => bail!("it {problem}"),
         row => Ok(row?),
     }
