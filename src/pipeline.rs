@@ -15,7 +15,7 @@ use image::RgbImage;
 use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
-use crate::image_file::{ImageOptions, decode_within, read_image};
+use crate::image_file::{ImageOptions, decode_within, read_image, taken};
 use crate::index::{Hash, Stat, hash};
 use crate::resample::{Filter, resize};
 use crate::room::Room;
@@ -59,6 +59,8 @@ pub struct Identity {
     pub hash: Hash,
     /// Of the file that they were read from.
     pub stat: Stat,
+    /// When the photo was taken, in nanoseconds since 1970, where they say so (EXIF).
+    pub taken: Option<i64>,
 }
 
 /// What became of one image.
@@ -277,6 +279,7 @@ fn with_image<T>(
         before => before.map(|stat| Identity {
             hash: hash(&bytes),
             stat,
+            taken: taken(&bytes),
         }),
     };
     let room = all.is_none().then_some(room);

@@ -9,7 +9,8 @@ use diptych::{
     Bundle, Calibration, ClassCache, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot,
 };
 
-use super::inputs::{self, Images};
+use super::classes::{self, ClassArguments};
+use super::inputs::Images;
 use super::output::{NONE_OF_THESE, Output, figure};
 use super::sheet::{self, Cell, Line, Sheet};
 use super::{Common, ImageArguments, Outcome, report, rows};
@@ -19,19 +20,8 @@ pub(super) struct Arguments {
     /// Photos, folders of photos, or - for one photo on standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The labels to choose from, separated by commas; without it, about a thousand everyday ones
-    #[arg(long, value_name = "A,B,C", conflicts_with = "labels_file")]
-    labels: Option<String>,
-    /// A file of labels, one a line; blank lines and lines that begin with # are left out
-    #[arg(long, value_name = "FILE")]
-    labels_file: Option<PathBuf>,
-    /// A sentence with {} where the label goes; may be given several times, the mean is taken
-    #[arg(long = "template", value_name = "TEXT", conflicts_with = "prompts")]
-    templates: Vec<String>,
-    /// A set of templates: plain, openai-7, openai-80, or a file with one a line; without it, those that the model's
-    /// diptych.json states, otherwise plain
-    #[arg(long, value_name = "NAME")]
-    prompts: Option<String>,
+    #[command(flatten)]
+    classes: ClassArguments,
     /// Print the best N labels of each photo
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
@@ -59,17 +49,10 @@ fn probability(text: &str) -> Result<f32, String> {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let labels = inputs::labels(
-        arguments.labels.as_deref(),
-        arguments.labels_file.as_deref(),
-    )?;
+    let labels = arguments.classes.labels()?;
     let images = Images::find(&arguments.paths);
     let bundle = Bundle::open(common.model()?)?;
-    let templates = inputs::templates(
-        &arguments.templates,
-        arguments.prompts.as_deref(),
-        bundle.templates.as_deref(),
-    )?;
+    let templates = arguments.classes.templates(&bundle)?;
     let (encoder, classes) = open(common, &bundle, &labels, &templates)?;
     let calibration = *encoder.calibration();
     let bar = Bar::new(arguments.threshold, bundle.head.none_below);
@@ -146,12 +129,7 @@ fn open(
     }
     let encoder = DualEncoder::open_with(model, &common.encoder_options(Towers::All))?;
     encoder.image_tower()?;
-    let classes = ZeroShot::new(&encoder, labels, templates)?;
-    if let (Some(first), false) = (classes.cut().first(), common.quiet) {
-        let limit = encoder.text_tower()?.tokenizer().settings().context_length;
-        report::cut(classes.cut().len(), limit, first);
-    }
-    cache.keep(&classes);
+    let classes = classes::encode(&encoder, &cache, labels, templates, common)?;
     Ok((encoder, classes))
 }
 

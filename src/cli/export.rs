@@ -26,11 +26,11 @@ pub(super) struct Arguments {
     /// How rows lie in the folder
     #[arg(long, value_name = "LAYOUT", value_enum, default_value = "npy")]
     layout: Layout,
-    #[command(flatten)]
-    filter: FilterArguments,
     /// Print what was done as one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filter: FilterArguments,
 }
 
 /// What was done, as it is printed.

@@ -18,10 +18,10 @@ pub(super) struct FilterArguments {
     /// Not below this folder; may be given several times
     #[arg(long = "not-in", value_name = "FOLDER")]
     not_within: Vec<PathBuf>,
-    /// Only files changed at this time or later: 2024-07-31, 2024, 7d (seven days back from now)
+    /// Only what was taken, or else changed, at this time or later: 2024-07-31, 2024, 7d (seven days back from now)
     #[arg(long, value_name = "TIME", value_parser = dates::since)]
     since: Option<i64>,
-    /// Only files changed up to this time; a date takes in all of it
+    /// Only what was taken, or else changed, up to this time; a date takes in all of it
     #[arg(long, value_name = "TIME", value_parser = dates::until)]
     until: Option<i64>,
     /// Images or texts; without it, images if there are any
@@ -75,4 +75,12 @@ impl FilterArguments {
             until: self.until,
         })
     }
+}
+
+/// A cosine, as people type it.
+pub(super) fn score(text: &str) -> Result<f32, String> {
+    let value: Option<f32> = text.parse().ok();
+    value
+        .filter(|value| (-1.0..=1.0).contains(value))
+        .ok_or_else(|| "expected a cosine from -1 to 1".to_owned())
 }

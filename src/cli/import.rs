@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use diptych::index::{Stat, hash};
+use diptych::index::{Stat, hash, hash_text};
 use diptych::{Bundle, DualEncoder, Embeddings, Index, Item, Place, Towers};
-use ndarray::{ArrayView2, Axis};
+use ndarray::{ArrayView1, Axis};
 
 use super::exchange::{Import, Layout, Part, Record};
 use super::output::Output;
@@ -155,9 +155,9 @@ impl Run<'_> {
         while part.rows.left() > 0 {
             let values = part.rows.next_rows(CHUNK)?;
             let (mut items, mut rows) = (Vec::new(), Vec::new());
-            for row in values.axis_chunks_iter(Axis(0), 1) {
+            for row in values.outer_iter() {
                 let record = part.records.next().context("an item for every row")??;
-                match unit_row(&row).and_then(|row| Ok((self.item(record, &row)?, row))) {
+                match unit_row(&row.to_vec()).and_then(|row| Ok((self.item(record, &row)?, row))) {
                     Ok((item, row)) => {
                         items.push(item);
                         rows.push(row);
@@ -198,8 +198,9 @@ impl Run<'_> {
                 place,
                 size: text.len() as u64,
                 modified: stated.modified.unwrap_or(0),
-                hash: hash(text.as_bytes()),
+                hash: hash_text(&text),
                 text: Some(text),
+                taken: None,
             });
         }
         let (stat, hash) = match (stated.size, stated.modified, stated.hash) {
@@ -212,6 +213,7 @@ impl Run<'_> {
             modified: stat.modified,
             hash,
             text: None,
+            taken: stated.taken,
         })
     }
 
@@ -255,8 +257,9 @@ impl Run<'_> {
 }
 
 /// A row by itself, brought to unit length.
-fn unit_row(row: &ArrayView2<'_, f32>) -> Result<Embeddings> {
-    match Embeddings::new(row.to_owned()) {
+fn unit_row(row: &[f32]) -> Result<Embeddings> {
+    let row = ArrayView1::from(row).insert_axis(Axis(0)).to_owned();
+    match Embeddings::new(row) {
         Err(diptych::Error::NoDirection { problem, .. }) => bail!("it {problem}"),
         row => Ok(row?),
     }

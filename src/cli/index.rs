@@ -1,36 +1,42 @@
 //! `diptych index`: makes an index hold what folders and files of texts hold.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use clap::Args;
-use diptych::index::{self, Found, FoundFile, Todo, WalkOptions};
-use diptych::{Bundle, DualEncoder, Embeddings, Index, Item, ItemFilter, Kind, Place, Towers};
+use diptych::index::{self, Found, WalkOptions};
+use diptych::{Bundle, DualEncoder, Index, Towers};
 
+use super::indexing::{self, Summary};
 use super::inputs::Images;
 use super::output::Output;
-use super::report::Report;
 use super::store::{self, IndexArgument};
-use super::{Common, ImageArguments, Outcome, rows};
-
-/// Rows are on the disk after this time or this many, whichever comes first: what a power cut costs.
-const COMMIT_TIME: Duration = Duration::from_secs(2);
-const COMMIT_ROWS: usize = 1024;
+use super::watch::Watch;
+use super::{Common, ImageArguments, Outcome, captions};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Photos and folders of photos
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present_any = ["texts", "reindex"], value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// A file of texts: one JSON object a line with "id" and "text"; may be given several times
+    #[arg(long, value_name = "FILE.jsonl")]
+    texts: Vec<PathBuf>,
     #[command(flatten)]
     index: IndexArgument,
-    /// Leave out files and folders of this name (*.png, .thumbs) or path (raw/**) below PATH; may be given several times
+    /// Leave out files and folders of this name (*.png, thumbs) or path (raw/**) below PATH; may be given several times
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Follow links to folders
     #[arg(long)]
     follow: bool,
+    /// Go on for ever: index again whenever something has changed
+    #[arg(long, requires = "paths", conflicts_with = "reindex")]
+    watch: bool,
+    /// Move an index over to the model of --model: encode everything again, then take the old rows' place. Goes on where it
+    /// was stopped; until it is done, the old rows are found
+    #[arg(long, conflicts_with_all = ["paths", "texts"])]
+    reindex: bool,
     /// Print what was done as one JSON object
     #[arg(long)]
     json: bool,
@@ -39,38 +45,37 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let options = WalkOptions {
-        exclude: arguments.exclude.clone(),
-        follow: arguments.follow,
-    };
     let mut run = Run::open(arguments, common)?;
-    let found = index::walk(&arguments.paths, &options)?;
-    let (summary, outcome) = run.bring_up_to_date(&found)?;
     let mut output = Output::new(arguments.json);
+    if arguments.reindex {
+        let (summary, outcome) = run.reindex()?;
+        output.indexed(&summary)?;
+        return Ok(outcome);
+    }
+    let (summary, outcome) = run.bring_up_to_date(&arguments.paths)?;
     output.indexed(&summary)?;
-    Ok(outcome)
-}
-
-/// What was done, as it is printed.
-#[derive(Debug, Default, serde::Serialize)]
-pub(super) struct Summary {
-    /// Items in the index now.
-    pub(super) items: usize,
-    pub(super) encoded: usize,
-    /// Copied, renamed, moved or touched.
-    pub(super) known: usize,
-    pub(super) unchanged: usize,
-    pub(super) removed: usize,
-    pub(super) failed: usize,
+    if !arguments.watch {
+        return Ok(outcome);
+    }
+    let mut watch = Watch::new(&arguments.paths)?;
+    loop {
+        let changed = watch.wait()?;
+        let (summary, _) = run.bring_up_to_date(&changed)?;
+        if summary.has_changes() {
+            output.indexed(&summary)?;
+        }
+    }
 }
 
 /// An index that is being brought up to date.
 struct Run<'a> {
+    arguments: &'a Arguments,
     common: &'a Common,
-    images: &'a ImageArguments,
+    options: WalkOptions,
     bundle: Bundle,
     identity: String,
     folder: PathBuf,
+    /// `None` until there is something to put in.
     index: Option<Index>,
     encoder: Option<DualEncoder>,
 }
@@ -80,16 +85,18 @@ impl<'a> Run<'a> {
         let bundle = Bundle::open(common.model()?)?;
         let identity = store::identity(&bundle, &arguments.images)?;
         let folder = arguments.index.folder()?;
-        let index = if Index::exists(&folder) {
-            let index = Index::open_to_write(&folder)?;
-            store::require_same(&index, &identity)?;
-            Some(index)
-        } else {
-            None
-        };
+        let exists = Index::exists(&folder) || arguments.reindex;
+        let index = exists.then(|| Index::open_to_write(&folder)).transpose()?;
+        if let (Some(index), false) = (&index, arguments.reindex) {
+            store::require_same(index, &identity)?;
+        }
         Ok(Self {
+            arguments,
             common,
-            images: &arguments.images,
+            options: WalkOptions {
+                exclude: arguments.exclude.clone(),
+                follow: arguments.follow,
+            },
             bundle,
             identity,
             folder,
@@ -98,189 +105,134 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The image tower and the index that takes its rows, opened when they are first needed.
-    fn ready(&mut self) -> Result<(&DualEncoder, &mut Index)> {
-        if self.encoder.is_none() {
-            let options = self.common.encoder_options(Towers::Image);
-            self.encoder = Some(DualEncoder::open_with(&self.bundle.path, &options)?);
-        }
-        let encoder = self
-            .encoder
-            .as_ref()
-            .context("the encoder was just opened")?;
-        if self.index.is_none() {
-            self.index = Some(Index::create(
-                &self.folder,
-                &self.identity,
-                encoder.width(),
-            )?);
-        }
-        Ok((
-            encoder,
-            self.index.as_mut().context("the index was just opened")?,
-        ))
+    /// The encoder with the tower that is asked for, opened when it is first needed.
+    fn encoder(&mut self, towers: Towers) -> Result<&DualEncoder> {
+        let has_tower = |encoder: &DualEncoder| match towers {
+            Towers::Image => encoder.image_tower().is_ok(),
+            _ => encoder.text_tower().is_ok(),
+        };
+        let encoder = match self.encoder.take().filter(has_tower) {
+            Some(encoder) => encoder,
+            None => {
+                DualEncoder::open_with(&self.bundle.path, &self.common.encoder_options(towers))?
+            }
+        };
+        Ok(self.encoder.insert(encoder))
     }
 
-    fn bring_up_to_date(&mut self, found: &Found) -> Result<(Summary, Outcome)> {
-        let todo = self.todo(found)?;
-        let failures = failures(found, &todo);
-        let total = todo.encode.len() + failures.paths.len() + failures.failures.len();
-        let mut report = self.common.report(total, "images");
-        let mut summary = Summary {
-            unchanged: todo.unchanged,
-            ..Summary::default()
+    /// The encoder, and the index that takes its rows.
+    fn ready(&mut self, towers: Towers) -> Result<(&DualEncoder, &mut Index)> {
+        let width = self.encoder(towers)?.width();
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => Index::create(&self.folder, &self.identity, width)?,
         };
-        self.encode(&todo.encode, failures, &mut report, &mut summary)?;
-        self.finish(todo, &mut report, &mut summary)?;
-        summary.failed = report.failed();
-        // Nothing to encode is what a second run should find.
-        let outcome = if total == 0 && summary.items > 0 {
-            Outcome::Done
-        } else {
-            report.finish()
-        };
+        let index = self.index.insert(index);
+        match &self.encoder {
+            Some(encoder) => Ok((encoder, index)),
+            None => bail!("no encoder"),
+        }
+    }
+
+    /// Makes the index hold what `paths` hold now, and the files of texts.
+    fn bring_up_to_date(&mut self, paths: &[PathBuf]) -> Result<(Summary, Outcome)> {
+        let found = index::walk(paths, &self.options)?;
+        let mut summary = Summary::default();
+        let mut outcome = self.bring_images(&found, &mut summary)?;
+        for file in &self.arguments.texts {
+            outcome = outcome.and(self.bring_texts(file, &mut summary)?);
+        }
+        if let Some(index) = &self.index {
+            summary.items = indexing::count(index)?;
+        }
+        if summary.items == 0 && outcome == Outcome::Done {
+            super::report::notice("nothing to index");
+            outcome = Outcome::Incomplete;
+        }
         Ok((summary, outcome))
     }
 
-    fn todo(&self, found: &Found) -> Result<Todo> {
-        let Some(index) = &self.index else {
-            return Ok(index::compare(&[], found, &Default::default(), |_| {
-                Ok(false)
-            })?);
+    fn bring_images(&mut self, found: &Found, summary: &mut Summary) -> Result<Outcome> {
+        let todo = indexing::todo(self.index.as_ref(), found)?;
+        let mut images = indexing::failures(found, &todo);
+        images.paths = todo.encode.iter().map(|file| file.place.path()).collect();
+        let mut report = self.common.report(images.len(), "images");
+        summary.unchanged += todo.unchanged;
+        if !images.paths.is_empty() {
+            let options = self.common.pipeline_options(&self.arguments.images);
+            let (encoder, index) = self.ready(Towers::Image)?;
+            indexing::encode(encoder, index, &images, options, &mut report, summary)?;
+        } else {
+            images
+                .failures
+                .iter()
+                .for_each(|failure| report.fail(&failure.message, None));
+        }
+        if let Some(index) = &mut self.index {
+            indexing::finish(index, todo, &mut report, summary)?;
+        }
+        summary.failed += report.failed();
+        Ok(report.finish_quietly())
+    }
+
+    fn bring_texts(&mut self, file: &Path, summary: &mut Summary) -> Result<Outcome> {
+        let read = captions::read(file)?;
+        let (todo, unchanged) = captions::compare(self.index.as_ref(), &read)?;
+        let mut report = self
+            .common
+            .report(todo.encode.len() + read.failures.len(), "texts");
+        read.failures
+            .iter()
+            .for_each(|failure| report.fail(failure, None));
+        summary.unchanged += unchanged;
+        if !todo.encode.is_empty() {
+            let is_quiet = self.common.quiet;
+            let (encoder, index) = self.ready(Towers::Text)?;
+            captions::encode(encoder, index, &todo.encode, &report, is_quiet)?;
+            summary.encoded += todo.encode.len();
+        }
+        if let Some(index) = &mut self.index {
+            index.add_copies(&todo.copies)?;
+            index.remove(&todo.vanished)?;
+            summary.known += todo.copies.len();
+            summary.removed += todo.vanished.len();
+        }
+        summary.failed += report.failed();
+        Ok(report.finish_quietly())
+    }
+
+    /// Moves the index over to another model.
+    fn reindex(&mut self) -> Result<(Summary, Outcome)> {
+        let width = self.encoder(Towers::All)?.width();
+        let (Some(mut old), Some(encoder)) = (self.index.take(), &self.encoder) else {
+            bail!("no index to move over");
         };
-        let filter = ItemFilter {
-            kind: Some(Kind::Image),
-            within: found.roots.clone(),
-            ..ItemFilter::default()
+        let mut next = old.begin_next(&self.identity, width)?;
+        let mut summary = Summary::default();
+        let left = indexing::left(&old, &next)?;
+        let mut images = Images {
+            paths: left.images,
+            ..Images::default()
         };
-        let mut known = index.items(&filter)?;
-        // A root that is a file is no folder of others.
-        for root in &found.roots {
-            let place = Place::of_image(root).ok();
-            known.extend(
-                place
-                    .map(|place| index.item(&place))
-                    .transpose()?
-                    .flatten()
-                    .map(|(item, _)| item),
-            );
-        }
-        Ok(index::compare(&known, found, &index.sizes()?, |hash| {
-            index.knows(hash)
-        })?)
-    }
-
-    fn encode(
-        &mut self,
-        files: &[FoundFile],
-        mut images: Images,
-        report: &mut Report,
-        summary: &mut Summary,
-    ) -> Result<()> {
-        images.paths = files.iter().map(|file| file.place.path()).collect();
-        if images.len() == 0 {
-            return Ok(());
-        }
-        let mut options = self.common.pipeline_options(self.images);
-        options.identify = true;
-        let (encoder, index) = self.ready()?;
-        let mut batch = Batch::new(index);
-        let outcome = rows::encode(encoder, &images, &options, report, |item| {
-            if let (Ok(row), Some(identity)) = (item.row, item.identity) {
-                let place = Place::of_image(item.path)?;
-                summary.encoded += 1;
-                let item = Item {
-                    place,
-                    size: identity.stat.size,
-                    modified: identity.stat.modified,
-                    hash: identity.hash,
-                    text: None,
-                };
-                batch.add(item, row)?;
-            }
-            Ok(())
-        });
-        // What is encoded stays, whatever ended it.
-        batch.commit()?;
-        outcome
-    }
-
-    /// Names what needs no encoding, and forgets what is gone.
-    fn finish(&mut self, todo: Todo, report: &mut Report, summary: &mut Summary) -> Result<()> {
-        let Some(index) = &mut self.index else {
-            return Ok(());
-        };
-        let mut copies = Vec::new();
-        for copy in todo.copies {
-            if index.knows(&copy.hash)? {
-                copies.push(copy);
-            } else {
-                let path = copy.place.path();
-                report.fail(
-                    &format!(
-                        "{}: has the same content as an image that failed",
-                        path.display()
-                    ),
-                    None,
-                );
-            }
-        }
-        index.add_copies(&copies)?;
-        index.remove(&todo.vanished)?;
-        summary.known = copies.len();
-        summary.removed = todo.vanished.len();
-        let stats = index.stats()?;
-        summary.items = stats.images + stats.texts;
-        Ok(())
-    }
-}
-
-/// What could not be walked, and folders that look like a disk that is not there.
-fn failures(found: &Found, todo: &Todo) -> Images {
-    let mut images = Images::default();
-    for error in &found.failures {
-        images.fail_with(error.to_string());
-    }
-    for folder in &todo.emptied {
-        images.fail_with(format!(
-            "{}: nothing found, though the index has images of it; kept, in case a disk is not there (diptych remove forgets them)",
-            folder.display()
-        ));
-    }
-    images
-}
-
-/// Rows that wait to be written.
-struct Batch<'a> {
-    index: &'a mut Index,
-    items: Vec<Item>,
-    rows: Vec<Embeddings>,
-    since: Instant,
-}
-
-impl<'a> Batch<'a> {
-    fn new(index: &'a mut Index) -> Self {
-        Self {
-            index,
-            items: Vec::new(),
-            rows: Vec::new(),
-            since: Instant::now(),
-        }
-    }
-
-    fn add(&mut self, item: Item, row: &Embeddings) -> Result<()> {
-        self.items.push(item);
-        self.rows.push(row.clone());
-        if self.items.len() >= COMMIT_ROWS || self.since.elapsed() >= COMMIT_TIME {
-            self.commit()?;
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<()> {
-        let rows = Embeddings::concat(self.index.width(), &std::mem::take(&mut self.rows))?;
-        self.index.add(&std::mem::take(&mut self.items), &rows)?;
-        self.since = Instant::now();
-        Ok(())
+        images.paths.sort();
+        let mut report = self
+            .common
+            .report(images.len() + left.texts.len(), "images and texts");
+        summary.unchanged = indexing::count(&next)?;
+        let options = self.common.pipeline_options(&self.arguments.images);
+        indexing::encode(
+            encoder,
+            &mut next,
+            &images,
+            options,
+            &mut report,
+            &mut summary,
+        )?;
+        captions::encode(encoder, &mut next, &left.texts, &report, self.common.quiet)?;
+        summary.encoded += left.texts.len();
+        let index = old.take_over(next)?;
+        summary.items = indexing::count(&index)?;
+        summary.failed = report.failed();
+        Ok((summary, report.finish_quietly()))
     }
 }

@@ -135,22 +135,28 @@ impl Report {
         self.failed
     }
 
-    /// The last word, and how the command ended.
+    /// The last word, and how the command ended. Having had nothing to work on is a failure.
     pub(super) fn finish(self) -> Outcome {
-        self.bar.finish_and_clear();
-        if self.failed > 0 {
-            notice(&format!(
-                "{} of {} {} failed",
-                self.failed, self.total, self.unit
-            ));
-        }
         if self.total == 0 {
             notice(&format!("no {} to work on", self.unit));
+            return Outcome::Incomplete;
         }
-        if self.failed > 0 || self.total == 0 {
-            Outcome::Incomplete
-        } else {
-            Outcome::Done
+        self.finish_quietly()
+    }
+
+    /// How the command ended. Having had nothing to work on is all right.
+    pub(super) fn finish_quietly(self) -> Outcome {
+        self.bar.finish_and_clear();
+        if self.failed == 0 {
+            return Outcome::Done;
         }
+        let Self {
+            failed,
+            total,
+            unit,
+            ..
+        } = self;
+        notice(&format!("{failed} of {total} {unit} failed"));
+        Outcome::Incomplete
     }
 }

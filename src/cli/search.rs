@@ -9,7 +9,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use diptych::{Bundle, DualEncoder, Error, Hit, Kind, SearchOptions, Towers, pipeline};
 use image::RgbImage;
 
-use super::filter::FilterArguments;
+use super::filter::{self, FilterArguments};
 use super::output::{HitStyle, Output};
 use super::report::Report;
 use super::sheet::{self, Cell, Line, Sheet};
@@ -32,10 +32,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     offset: usize,
     /// Leave out hits of a lower score (cosine, -1 to 1)
-    #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = score)]
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = filter::score)]
     min_score: Option<f32>,
-    #[command(flatten)]
-    filter: FilterArguments,
     /// Print one JSON object a line: path, score and rank
     #[arg(long, conflicts_with = "print0")]
     json: bool,
@@ -56,20 +54,15 @@ pub(super) struct Arguments {
     sheet: Option<sheet::Target>,
     #[command(flatten)]
     images: ImageArguments,
-}
-
-fn score(text: &str) -> Result<f32, String> {
-    let value: Option<f32> = text.parse().ok();
-    value
-        .filter(|value| (-1.0..=1.0).contains(value))
-        .ok_or_else(|| "expected a cosine from -1 to 1".to_owned())
+    #[command(flatten)]
+    filter: FilterArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let terms = query::parse(&arguments.query)?;
     let index = arguments.index.open()?;
     let bundle = Bundle::open(common.model()?)?;
-    store::require_same_model(&index, &store::identity(&bundle, &arguments.images)?)?;
+    store::require_same_model(&index, &bundle)?;
     let towers = match query::kinds(&terms) {
         (true, false) => Towers::Text,
         (false, true) => Towers::Image,

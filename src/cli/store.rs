@@ -1,7 +1,7 @@
 //! Which index a command works on, and whether it is of the model that is to be used.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -59,10 +59,7 @@ fn data_folder() -> Option<PathBuf> {
 ///
 /// If the model's files cannot be read.
 pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<String> {
-    let path = bundle.path.canonicalize();
-    let path = path.as_ref().unwrap_or(&bundle.path);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut identity = format!("{name}@{}", &bundle.fingerprint()?[..16]);
+    let mut identity = model_of(bundle)?;
     if images.no_exif {
         identity.push_str(" without EXIF");
     }
@@ -70,6 +67,14 @@ pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<Strin
         identity.push_str(&format!(" on #{red:02x}{green:02x}{blue:02x}"));
     }
     Ok(identity)
+}
+
+/// A model's name and fingerprint.
+fn model_of(bundle: &Bundle) -> Result<String> {
+    let path = bundle.path.canonicalize();
+    let path = path.as_ref().unwrap_or(&bundle.path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{name}@{}", &bundle.fingerprint()?[..16]))
 }
 
 /// Whether two identities are of the same rows. The model's name does not matter, its content does.
@@ -96,19 +101,34 @@ pub(super) fn require_same(index: &Index, identity: &str) -> Result<()> {
     .into())
 }
 
-/// Refuses an index whose rows another model made, however images were read for it.
-pub(super) fn require_same_model(index: &Index, identity: &str) -> Result<()> {
-    let model = |identity: &str| {
-        identity
-            .split(' ')
-            .next()
-            .map(str::to_owned)
-            .unwrap_or_default()
+/// Refuses an index whose rows another model than `bundle` made, however images were read for it.
+pub(super) fn require_same_model(index: &Index, bundle: &Bundle) -> Result<()> {
+    let content = |identity: &str| {
+        let model = identity.split(' ').next().unwrap_or_default();
+        model.rsplit('@').next().map(str::to_owned)
     };
-    let found = index.model();
-    let content = |identity: &str| model(identity).rsplit('@').next().map(str::to_owned);
-    if content(&found) == content(identity) {
+    let model = model_of(bundle)?;
+    if content(&index.model()) == content(&model) {
         return Ok(());
     }
-    require_same(index, identity)
+    require_same(index, &model)
+}
+
+/// The absolute paths by which an index may know `path`, which need not exist any more: with the links to its folder
+/// resolved, as it is written, and with its own link resolved.
+pub(super) fn names(path: &Path) -> Vec<PathBuf> {
+    let written = std::path::absolute(path).ok();
+    let through = written.as_deref().and_then(resolved);
+    let own = path.canonicalize().ok();
+    let mut names: Vec<PathBuf> = [through, written, own].into_iter().flatten().collect();
+    names.dedup();
+    names
+}
+
+/// With the links of the deepest folder that is there resolved.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let real = |folder: &Path| folder.canonicalize().ok();
+    let mut folders = path.ancestors().skip(1);
+    let (folder, real) = folders.find_map(|folder| Some((folder, real(folder)?)))?;
+    Some(real.join(path.strip_prefix(folder).ok()?))
 }

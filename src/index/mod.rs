@@ -4,32 +4,40 @@
 //! compact codes that is made from them, and a lock. Rows are written and synced before the transaction that names
 //! them, so that whatever ends the program leaves an index that opens.
 //!
-//! `catalog.rs` knows SQL, `rows.rs` and `codes.rs` know files, `rank.rs` finds; this file is what they are together.
+//! `catalog/` knows SQL, `folder.rs`, `rows.rs` and `codes.rs` know files, `rank.rs` finds. This file is what they are
+//! together to a reader, `writing.rs` to a writer.
 
 mod catalog;
 mod changes;
+mod coder;
 mod codes;
+mod folder;
 mod mapped;
+mod parts;
 mod place;
 mod rank;
 mod rotation;
 mod rows;
+mod scan;
+mod similar;
+#[cfg(test)]
+mod tests;
+mod view;
+mod writing;
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::collections::HashSet;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ndarray::Array2;
-
-pub use changes::{Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, walk};
+pub use changes::{
+    Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, hash_text, walk,
+};
 pub use place::Place;
 
-use catalog::{Catalog, Changes, Facts, Named, NewRow, Table};
-use codes::Codes;
-use rank::{Allowed, Ranked};
-use rows::{Appender, Rows};
+use catalog::{Catalog, Facts, Named, Table};
+use folder::{CATALOG, codes_file, create_files, holds_rows, lock};
+use view::{View, at_one_moment};
 
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
@@ -39,11 +47,6 @@ pub type Hash = [u8; 16];
 
 /// Rows without a code that are looked at one by one, before codes are made for them.
 const UNCODED: usize = 4096;
-/// An index is made smaller when more than half of its rows are of nothing any more, and at least so many.
-const WORTH_COMPACTING: usize = 4096;
-
-const CATALOG: &str = "catalog.sqlite";
-const NEXT_CATALOG: &str = "next.sqlite";
 
 /// Something that was indexed: an image file, or a text in a file of texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,9 @@ pub struct Item {
     pub hash: Hash,
     /// The text; `None` for an image.
     pub text: Option<String>,
+    /// When the photo was taken, in nanoseconds since 1970, where the content says so. Items of the same content have the
+    /// date of the first of them.
+    pub taken: Option<i64>,
 }
 
 /// What an item is.
@@ -81,7 +87,7 @@ impl Item {
 }
 
 /// Which items are looked at. By default all of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ItemFilter {
     /// Of this kind.
     pub kind: Option<Kind>,
@@ -89,9 +95,9 @@ pub struct ItemFilter {
     pub within: Vec<PathBuf>,
     /// In none of these folders.
     pub not_within: Vec<PathBuf>,
-    /// Changed at this time or later, in nanoseconds since 1970.
+    /// Taken, or else changed last, at this time or later, in nanoseconds since 1970.
     pub since: Option<i64>,
-    /// Changed before this time, in nanoseconds since 1970.
+    /// Taken, or else changed last, before this time, in nanoseconds since 1970.
     pub until: Option<i64>,
 }
 
@@ -167,6 +173,7 @@ pub struct Stats {
 ///     modified: 0,
 ///     hash: [hash; 16],
 ///     text: None,
+///     taken: None,
 /// };
 /// let rows = Embeddings::new(array![[1.0, 0.0], [0.0, 1.0]])?;
 /// index.add(&[item("cat.jpg", 1), item("dog.jpg", 2)], &rows)?;
@@ -185,18 +192,10 @@ pub struct Index {
     lock: Option<File>,
 }
 
-/// The files of rows and codes as they were when last looked at.
-#[derive(Debug)]
-struct View {
-    facts: Facts,
-    rows: Rows,
-    codes: Option<Codes>,
-}
-
 impl Index {
-    /// Whether there is an index in `folder`.
+    /// Whether there is an index in `folder`, whole or not.
     pub fn exists(folder: &Path) -> bool {
-        folder.join(CATALOG).exists()
+        folder.join(CATALOG).exists() || holds_rows(folder)
     }
 
     /// A new index in `folder`, which is made if it is not there, for rows of `width` values that `model` made.
@@ -218,9 +217,10 @@ impl Index {
             width,
             generation: 1,
             rows: 0,
+            edition: 0,
         };
         create_files(folder, CATALOG, &facts)?;
-        Self::assemble(folder, CATALOG, Some(lock))
+        Self::assemble(folder, Some(lock))
     }
 
     /// The index in `folder`, to read.
@@ -230,7 +230,7 @@ impl Index {
     /// [`Error::NoIndex`] if there is none; [`Error::Damaged`] if a file of it is not what was written.
     pub fn open(folder: &Path) -> Result<Self> {
         Self::require(folder)?;
-        Self::assemble(folder, CATALOG, None)
+        Self::assemble(folder, None)
     }
 
     /// The index in `folder`, to write.
@@ -241,7 +241,7 @@ impl Index {
     pub fn open_to_write(folder: &Path) -> Result<Self> {
         Self::require(folder)?;
         let lock = lock(folder)?;
-        Self::assemble(folder, CATALOG, Some(lock))
+        Self::assemble(folder, Some(lock))
     }
 
     fn require(folder: &Path) -> Result<()> {
@@ -254,12 +254,24 @@ impl Index {
         }
     }
 
-    fn assemble(folder: &Path, catalog: &str, lock: Option<File>) -> Result<Self> {
-        let catalog = Catalog::open(&folder.join(catalog), lock.is_some())?;
-        let view = View::open(folder, catalog.facts()?, 0)?;
-        if lock.is_some() {
-            remove_old_files(folder, view.facts.generation);
+    fn assemble(folder: &Path, lock: Option<File>) -> Result<Self> {
+        let index = Self::open_files(folder, CATALOG, lock)?;
+        if index.lock.is_some() {
+            index.clear_up()?;
         }
+        Ok(index)
+    }
+
+    fn open_files(folder: &Path, catalog: &str, lock: Option<File>) -> Result<Self> {
+        let catalog = Catalog::open(&folder.join(catalog), lock.is_some())?;
+        let (moment, view) = at_one_moment(&catalog, |facts| {
+            if lock.is_some() {
+                let path = codes_file(folder, facts.generation);
+                codes::remove_if_longer(&path, facts.width, facts.rows);
+            }
+            View::open(folder, facts, None)
+        })?;
+        drop(moment);
         Ok(Self {
             folder: folder.to_owned(),
             catalog: Mutex::new(catalog),
@@ -321,120 +333,6 @@ impl Index {
         Ok(sizes)
     }
 
-    /// Adds items with their rows, in place of what was at their places; all of them or none.
-    ///
-    /// Content that is known keeps the row that it has.
-    ///
-    /// # Cost
-    ///
-    /// Waits for the disk: fewer calls with more rows are faster.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Width`] if the rows are of another width; [`Error::Write`] where they cannot be written, as on a full
-    /// disk: the index is then as it was before.
-    ///
-    /// # Panics
-    ///
-    /// If there are not as many rows as items, or the index was opened to read.
-    pub fn add(&mut self, items: &[Item], rows: &Embeddings) -> Result<()> {
-        assert_eq!(items.len(), rows.len(), "a row for each item");
-        self.require_writer();
-        let before = self.seen();
-        if rows.width() != before.facts.width {
-            return Err(Error::Width {
-                found: rows.width(),
-                expected: before.facts.width,
-            });
-        }
-        let first = before.facts.rows;
-        let mut changes = Changes::default();
-        let mut new: HashMap<Hash, usize> = HashMap::new();
-        let mut appended = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            let known = new.get(&item.hash).copied();
-            let row = match known.or(self.catalog().row_of(&item.hash)?) {
-                Some(row) => row,
-                None => {
-                    let row = first + appended.len();
-                    appended.push(index);
-                    new.insert(item.hash, row);
-                    changes.new_rows.push(NewRow {
-                        row,
-                        hash: item.hash,
-                        text: item.text.as_deref(),
-                    });
-                    row
-                }
-            };
-            changes.items.push((item, row));
-        }
-        changes.rows = first + appended.len();
-        if !appended.is_empty() {
-            let path = rows_file(&self.folder, before.facts.generation);
-            Appender::open(&path, before.facts.width)?.append(first, &rows.select(&appended))?;
-        }
-        self.apply(&changes)
-    }
-
-    /// Adds items whose content is known, under the rows that it has.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Catalog`].
-    ///
-    /// # Panics
-    ///
-    /// If an item's content is not known, or the index was opened to read.
-    pub fn add_copies(&mut self, items: &[Item]) -> Result<()> {
-        self.require_writer();
-        let mut changes = Changes {
-            rows: self.seen().facts.rows,
-            ..Changes::default()
-        };
-        for item in items {
-            let row = self.catalog().row_of(&item.hash)?;
-            changes
-                .items
-                .push((item, row.expect("content that is known")));
-        }
-        self.apply(&changes)
-    }
-
-    /// Removes the items at `places`; those that are not there are left out.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Catalog`].
-    ///
-    /// # Panics
-    ///
-    /// If the index was opened to read.
-    pub fn remove(&mut self, places: &[Place]) -> Result<()> {
-        self.require_writer();
-        let rows = self.seen().facts.rows;
-        self.apply(&Changes {
-            removed: places,
-            rows,
-            ..Changes::default()
-        })?;
-        self.compact_if_worth_it()
-    }
-
-    fn apply(&mut self, changes: &Changes<'_>) -> Result<()> {
-        self.catalog().apply(changes)?;
-        let view = self.look_again(&self.catalog())?;
-        let coded = view.codes.as_ref().map_or(0, Codes::len);
-        if view.rows.len() - coded > UNCODED {
-            // Without them every search is right all the same, and slower.
-            let path = codes_file(&self.folder, view.facts.generation);
-            let _ =
-                codes::bring_up_to_date(&path, view.codes.as_ref(), &view.rows, view.facts.width);
-            self.replace_view(View::open(&self.folder, view.facts.clone(), coded)?);
-        }
-        Ok(())
-    }
-
     /// The items nearest to a query, best first; items of equal score in the order in which they were indexed.
     ///
     /// # Shape and units
@@ -444,41 +342,48 @@ impl Index {
     /// # Cost
     ///
     /// See `benches/search.rs`: about a millisecond and a half for each million rows and core, and ten microseconds for
-    /// each hit.
+    /// each hit. A filter is looked up once: the same one again costs nothing until something is written.
     ///
     /// # Errors
     ///
     /// [`Error::Width`] if the query is of another width; [`Error::Damaged`] if the row of a hit is not what was written.
+    ///
+    /// # Panics
+    ///
+    /// If `query` is not one row.
     pub fn search(&self, query: &Embeddings, options: &SearchOptions) -> Result<Vec<Hit>> {
-        let catalog = self.catalog();
-        let view = self.look_again(&catalog)?;
-        if query.width() != view.facts.width || query.len() != 1 {
-            return Err(Error::Width {
-                found: query.width(),
-                expected: view.facts.width,
-            });
-        }
-        let allowed = catalog.allowed(&options.filter)?;
+        assert_eq!(query.len(), 1, "one row to search for");
         let last = match options.limit {
             0 => usize::MAX,
             limit => options.offset.saturating_add(limit),
         };
-        let best = view
-            .ranked()
-            .best(query.row(0), &allowed, last.min(view.rows.len()));
-        let mut hits = Vec::new();
-        for (row, score) in best {
-            if options.min_score.is_some_and(|least| score < least) || hits.len() >= last {
-                break;
+        let mut hits = self.reading(|catalog, view| {
+            if query.width() != view.facts.width {
+                return Err(Error::Width {
+                    found: query.width(),
+                    expected: view.facts.width,
+                });
             }
-            view.rows.check(row)?;
-            let items = catalog.items_of(row, &options.filter)?;
-            hits.extend(items.into_iter().map(|named| Hit {
-                item: named.item,
-                score,
-                rank: 0,
-            }));
-        }
+            let allowed = view.allowed(catalog, &options.filter)?;
+            let count = last.min(view.rows.len());
+            let best = view.ranked().best(query.row(0), &allowed, count);
+            let least = options.min_score.unwrap_or(f32::NEG_INFINITY);
+            let mut hits = Vec::new();
+            for (row, score) in best.into_iter().take_while(|(_, score)| *score >= least) {
+                view.rows.check(row)?;
+                let items = catalog.items_of(row, &options.filter)?;
+                let hit = |item| Hit {
+                    item,
+                    score,
+                    rank: 0,
+                };
+                hits.extend(items.into_iter().map(|named| hit(named.item)));
+                if hits.len() >= last {
+                    break;
+                }
+            }
+            Ok(hits)
+        })?;
         hits.truncate(last);
         let mut hits = hits.split_off(options.offset.min(hits.len()));
         for (hit, rank) in hits.iter_mut().zip(options.offset + 1..) {
@@ -507,20 +412,27 @@ impl Index {
         Ok(items.into_iter().map(|named| named.item).collect())
     }
 
+    /// The item at a place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`].
+    pub fn at(&self, place: &Place) -> Result<Option<Item>> {
+        let named = self.catalog().item_at(place)?;
+        Ok(named.map(|named| named.item))
+    }
+
     /// The item at a place, and its row.
     ///
     /// # Errors
     ///
     /// [`Error::Damaged`] if the row is not what was written.
     pub fn item(&self, place: &Place) -> Result<Option<(Item, Embeddings)>> {
-        let catalog = self.catalog();
-        let view = self.look_again(&catalog)?;
-        let named = catalog.item_at(place)?;
-        let row = named
-            .as_ref()
-            .map(|named| view.read(&[named.row]))
-            .transpose()?;
-        Ok(named.map(|named| named.item).zip(row))
+        self.reading(|catalog, view| {
+            let named = catalog.item_at(place)?;
+            let with_row = named.map(|named| Ok((named.item, view.read(&[named.row])?)));
+            with_row.transpose()
+        })
     }
 
     /// All items that `filter` lets through, by folder and name, with the row of each.
@@ -533,12 +445,12 @@ impl Index {
     ///
     /// [`Error::Damaged`] if a row is not what was written.
     pub fn rows(&self, filter: &ItemFilter) -> Result<(Vec<Item>, Embeddings)> {
-        let catalog = self.catalog();
-        let view = self.look_again(&catalog)?;
-        let named = catalog.items(filter)?;
-        let numbers: Vec<usize> = named.iter().map(|named| named.row).collect();
-        let rows = view.read(&numbers)?;
-        Ok((named.into_iter().map(|named| named.item).collect(), rows))
+        self.reading(|catalog, view| {
+            let named = catalog.items(filter)?;
+            let numbers: Vec<usize> = named.iter().map(|named| named.row).collect();
+            let rows = view.read(&numbers)?;
+            Ok((named.into_iter().map(|named| named.item).collect(), rows))
+        })
     }
 
     /// What [`Index::rows`] gives, `count` items at a time, so that not all rows are in memory at once.
@@ -549,66 +461,13 @@ impl Index {
     ///
     /// [`Error::Catalog`]; later, [`Error::Damaged`] if a row is not what was written.
     pub fn chunks(&self, filter: &ItemFilter, count: usize) -> Result<Chunks> {
-        let catalog = self.catalog();
-        let view = self.look_again(&catalog)?;
-        Ok(Chunks {
-            view,
-            named: catalog.items(filter)?.into_iter(),
-            count: count.max(1),
+        self.reading(|catalog, view| {
+            Ok(Chunks {
+                view: Arc::clone(view),
+                named: catalog.items(filter)?.into_iter(),
+                count: count.max(1),
+            })
         })
-    }
-
-    /// Groups of items whose rows are nearly the same: each begins with the item that `better` puts first, and holds
-    /// every other whose cosine with that one reaches `least` and that is in no group before it. Items that are like no
-    /// other are left out.
-    ///
-    /// # Cost
-    ///
-    /// A scan for each row: about 10 seconds for 100,000 rows on two cores.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Damaged`] if a row is not what was written.
-    pub fn similar(
-        &self,
-        least: f32,
-        filter: &ItemFilter,
-        mut better: impl FnMut(&Item, &Item) -> std::cmp::Ordering,
-    ) -> Result<Vec<Vec<(Item, f32)>>> {
-        let catalog = self.catalog();
-        let view = self.look_again(&catalog)?;
-        let mut items = catalog.items(filter)?;
-        items.sort_by(|a, b| better(&a.item, &b.item));
-        let mut of_row: HashMap<usize, Vec<Named>> = HashMap::new();
-        let mut order = Vec::new();
-        for named in items {
-            let of_row = of_row.entry(named.row).or_default();
-            if of_row.is_empty() {
-                order.push(named.row);
-            }
-            of_row.push(named);
-        }
-        let mut sorted = order.clone();
-        sorted.sort_unstable();
-        let allowed = Allowed::Only(sorted);
-        let mut groups = Vec::new();
-        for row in order {
-            if !of_row.contains_key(&row) {
-                continue;
-            }
-            let query = view.read(&[row])?;
-            let like = view.ranked().reaching(query.row(0), &allowed, least);
-            let mut group: Vec<(Item, f32)> = Vec::new();
-            let others = like.into_iter().filter(|(other, _)| *other != row);
-            for (other, score) in std::iter::once((row, 1.0)).chain(others) {
-                let named = of_row.remove(&other).unwrap_or_default();
-                group.extend(named.into_iter().map(|named| (named.item, score)));
-            }
-            if group.len() > 1 {
-                groups.push(group);
-            }
-        }
-        Ok(groups)
     }
 
     /// How much it holds.
@@ -617,17 +476,17 @@ impl Index {
     ///
     /// [`Error::Catalog`], [`Error::Read`].
     pub fn stats(&self) -> Result<Stats> {
-        let catalog = self.catalog();
-        let facts = catalog.facts()?;
-        let texts = catalog.count(Table::Texts)?;
-        Ok(Stats {
-            images: catalog.count(Table::Items)? - texts,
-            texts,
-            rows: catalog.count(Table::Rows)?,
-            freed: catalog.count(Table::Freed)?,
-            width: facts.width,
-            model: facts.model,
-            bytes: bytes(&self.folder)?,
+        self.reading(|catalog, view| {
+            let texts = catalog.count(Table::Texts)?;
+            Ok(Stats {
+                images: catalog.count(Table::Items)? - texts,
+                texts,
+                rows: catalog.count(Table::Rows)?,
+                freed: catalog.count(Table::Freed)?,
+                width: view.facts.width,
+                model: view.facts.model.clone(),
+                bytes: folder::bytes(&self.folder)?,
+            })
         })
     }
 
@@ -637,132 +496,11 @@ impl Index {
     ///
     /// [`Error::Damaged`] for the first thing that is not what was written.
     pub fn check(&self) -> Result<()> {
-        let catalog = self.catalog();
-        let view = self.look_again(&catalog)?;
-        catalog.check_thoroughly()?;
-        for row in catalog.used_rows()? {
-            if row >= view.rows.len() {
-                let problem = format!("it names row {row}, and there are {}", view.rows.len());
-                return Err(Error::damaged(
-                    &self.folder.join(CATALOG),
-                    problem,
-                    rows::WAY_BACK,
-                ));
-            }
-            view.rows.check(row)?;
-        }
-        Ok(())
-    }
-
-    /// Leaves out the rows that no item has any more, where they are more than half.
-    fn compact_if_worth_it(&mut self) -> Result<()> {
-        let freed = self.catalog().count(Table::Freed)?;
-        let view = self.seen();
-        if freed < WORTH_COMPACTING || 2 * freed < view.rows.len() {
-            return Ok(());
-        }
-        self.compact()
-    }
-
-    /// Writes the rows that items have to another file, which then takes this one's place.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Write`]; the index is then as it was before.
-    ///
-    /// # Panics
-    ///
-    /// If the index was opened to read.
-    pub fn compact(&mut self) -> Result<()> {
-        self.require_writer();
-        let view = self.seen();
-        let used = self.catalog().used_rows()?;
-        let facts = Facts {
-            generation: view.facts.generation + 1,
-            rows: used.len(),
-            ..view.facts.clone()
-        };
-        let path = rows_file(&self.folder, facts.generation);
-        let mut appender = Appender::create(&path, facts.width)?;
-        for (number, part) in used.chunks(UNCODED).enumerate() {
-            appender.append(number * UNCODED, &view.read(part)?)?;
-        }
-        let moved: Vec<(usize, usize)> = used.into_iter().zip(0..).collect();
-        self.catalog().renumber(&facts, &moved)?;
-        self.apply(&Changes {
-            rows: facts.rows,
-            ..Changes::default()
+        self.reading(|catalog, view| {
+            catalog.check_thoroughly()?;
+            let mut used = catalog.used_rows()?.into_iter();
+            used.try_for_each(|row| view.rows.check(row))
         })
-    }
-
-    /// An index beside this one, for rows of another model, which takes its place with [`Index::take_over`]. One that was
-    /// begun for the same model goes on.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Index::create`] and [`Index::open_to_write`].
-    ///
-    /// # Panics
-    ///
-    /// If the index was opened to read.
-    pub fn begin_next(&mut self, model: &str, width: usize) -> Result<Self> {
-        self.require_writer();
-        let path = self.folder.join(NEXT_CATALOG);
-        if path.exists() {
-            let begun = Self::assemble_next(&self.folder);
-            if let Ok(begun) = begun
-                && begun.model() == model
-            {
-                return Ok(begun);
-            }
-            remove_catalog(&path)?;
-        }
-        let generation = self.seen().facts.generation + 1;
-        let facts = Facts {
-            model: model.to_owned(),
-            width,
-            generation,
-            rows: 0,
-        };
-        create_files(&self.folder, NEXT_CATALOG, &facts)?;
-        Self::assemble_next(&self.folder)
-    }
-
-    fn assemble_next(folder: &Path) -> Result<Self> {
-        let catalog = Catalog::open(&folder.join(NEXT_CATALOG), true)?;
-        let view = View::open(folder, catalog.facts()?, 0)?;
-        // The lock is held by the index that it will replace.
-        let lock = File::open(folder.join(LOCK)).map_err(Error::read(folder))?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            catalog: Mutex::new(catalog),
-            view: Mutex::new(Arc::new(view)),
-            lock: Some(lock),
-        })
-    }
-
-    /// Puts `next` in the place of this index, in one step.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Write`].
-    pub fn take_over(self, next: Self) -> Result<Self> {
-        let Self {
-            folder,
-            catalog,
-            lock,
-            ..
-        } = self;
-        // The last connection of each writes what its log holds into the file, and removes the log.
-        drop(catalog);
-        drop(next);
-        fs::rename(folder.join(NEXT_CATALOG), folder.join(CATALOG))
-            .map_err(Error::write(&folder))?;
-        Self::assemble(&folder, CATALOG, lock)
-    }
-
-    fn require_writer(&self) {
-        assert!(self.lock.is_some(), "the index was opened to read");
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
@@ -773,26 +511,22 @@ impl Index {
         Arc::clone(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn replace_view(&self, view: View) -> Arc<View> {
-        let view = Arc::new(view);
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
-        view
+    /// What `work` makes of the catalog and the files, as they are at one moment.
+    fn reading<T>(&self, work: impl FnOnce(&Catalog, &Arc<View>) -> Result<T>) -> Result<T> {
+        let catalog = self.catalog();
+        let (_moment, view) = at_one_moment(&catalog, |facts| self.view(facts))?;
+        work(&catalog, &view)
     }
 
-    /// The files as the catalog has them now.
-    fn look_again(&self, catalog: &Catalog) -> Result<Arc<View>> {
-        let facts = catalog.facts()?;
+    /// The files that `facts` name. Those seen last, if they are the same; codes may have been made since.
+    fn view(&self, facts: Facts) -> Result<Arc<View>> {
         let seen = self.seen();
-        if seen.facts == facts {
+        if seen.facts == facts && !seen.lacks_codes() {
             return Ok(seen);
         }
-        let same_file = seen.facts.generation == facts.generation;
-        let trusted = seen
-            .codes
-            .as_ref()
-            .filter(|_| same_file)
-            .map_or(0, Codes::len);
-        Ok(self.replace_view(View::open(&self.folder, facts, trusted)?))
+        let view = Arc::new(View::open(&self.folder, facts, Some(&seen))?);
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        Ok(view)
     }
 }
 
@@ -823,124 +557,4 @@ impl Iterator for Chunks {
         let items = named.into_iter().map(|named| named.item).collect();
         Some(self.view.read(&numbers).map(|rows| (items, rows)))
     }
-}
-
-impl View {
-    fn open(folder: &Path, facts: Facts, trusted: usize) -> Result<Self> {
-        let rows = Rows::open(
-            &rows_file(folder, facts.generation),
-            facts.width,
-            facts.rows,
-        )?;
-        let codes = Codes::open(
-            &codes_file(folder, facts.generation),
-            facts.width,
-            facts.rows,
-            trusted,
-        );
-        Ok(Self { facts, rows, codes })
-    }
-
-    fn ranked(&self) -> Ranked<'_> {
-        Ranked {
-            rows: &self.rows,
-            codes: self.codes.as_ref(),
-        }
-    }
-
-    /// Rows by their numbers, checked.
-    fn read(&self, numbers: &[usize]) -> Result<Embeddings> {
-        let mut values = Array2::zeros((numbers.len(), self.facts.width));
-        for (&number, mut row) in numbers.iter().zip(values.outer_iter_mut()) {
-            self.rows.check(number)?;
-            self.rows
-                .read_into(number, row.as_slice_mut().unwrap_or_default());
-        }
-        Embeddings::new(values)
-    }
-}
-
-const LOCK: &str = "lock";
-
-fn rows_file(folder: &Path, generation: u64) -> PathBuf {
-    folder.join(format!("rows-{generation}.f16"))
-}
-
-fn codes_file(folder: &Path, generation: u64) -> PathBuf {
-    folder.join(format!("codes-{generation}.bits"))
-}
-
-/// An empty file of rows and a catalog, the latter under its name when it is whole.
-fn create_files(folder: &Path, catalog: &str, facts: &Facts) -> Result<()> {
-    Appender::create(&rows_file(folder, facts.generation), facts.width)?;
-    let path = folder.join(catalog);
-    let partial = path.with_extension("partial");
-    remove_catalog(&partial)?;
-    drop(Catalog::create(&partial, facts)?);
-    fs::rename(&partial, &path).map_err(Error::write(&path))
-}
-
-fn remove_catalog(path: &Path) -> Result<()> {
-    for ending in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        match fs::remove_file(&name) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::write(path)(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Files of generations that were left. Readers that map them keep them.
-fn remove_old_files(folder: &Path, generation: u64) {
-    for old in generation.saturating_sub(3)..generation {
-        let _ = fs::remove_file(rows_file(folder, old));
-        let _ = fs::remove_file(codes_file(folder, old));
-    }
-}
-
-/// The right to write to `folder`, for as long as the file is held.
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(LOCK);
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let mut file = file.map_err(Error::write(&path))?;
-    match file.try_lock() {
-        Ok(()) => {
-            let said = format!("process {}", std::process::id());
-            file.set_len(0)
-                .and_then(|()| file.write_all(said.as_bytes()))
-                .map_err(Error::write(&path))?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            Err(Error::Locked {
-                path: folder.to_owned(),
-                holder,
-            })
-        }
-        Err(TryLockError::Error(error)) => Err(Error::write(&path)(error)),
-    }
-}
-
-/// Bytes of all files in a folder.
-fn bytes(folder: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder).map_err(Error::read(folder))? {
-        let length = entry
-            .and_then(|entry| entry.metadata())
-            .map_or(0, |metadata| metadata.len());
-        bytes += length;
-    }
-    Ok(bytes)
 }

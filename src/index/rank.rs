@@ -1,9 +1,7 @@
 //! The best rows for a query: codes choose candidates, full rows decide.
 
-use std::ops::Range;
-use std::thread;
-
 use super::codes::Codes;
+use super::parts::in_parts;
 use super::rows::Rows;
 
 /// Rows of one collection, with the codes of the first of them.
@@ -27,10 +25,11 @@ const CANDIDATES_EACH: usize = 40;
 const FEWEST_CANDIDATES: usize = 1000;
 /// One more candidate for so many rows: the more there are, the closer they lie.
 const ROWS_A_CANDIDATE: usize = 400;
-/// Fewer allowed rows than one in this many are looked at directly.
-const DIRECT: usize = 16;
-/// Rows that a thread must have for its start to pay.
-const ROWS_A_THREAD: usize = 50_000;
+/// Fewer allowed rows than one in so many are looked at directly.
+const DIRECT: usize = 64;
+/// Codes, and rows, that a thread must have for its start to pay.
+const CODES_A_THREAD: usize = 50_000;
+const ROWS_A_THREAD: usize = 1000;
 
 /// A row and its cosine with the query.
 pub(super) type Scored = (usize, f32);
@@ -66,8 +65,8 @@ impl Ranked<'_> {
     pub(super) fn reaching(&self, query: &[f32], allowed: &Allowed, least: f32) -> Vec<Scored> {
         let coded = self.codes.map_or(0, Codes::len);
         let found = self.codes.map_or_else(Vec::new, |codes| {
-            let least = least - codes.error(query);
-            in_parts(coded, |part| {
+            let least = least - codes.error(query, least);
+            in_parts(coded, CODES_A_THREAD, |part| {
                 let mut found = Vec::new();
                 codes.scan(query, part, |row, estimate| {
                     if estimate >= least {
@@ -98,7 +97,10 @@ impl Ranked<'_> {
                 .map(|&row| (row, self.rows.score(row, query, &mut scratch)))
                 .collect()
         };
-        in_parts(candidates.len(), |part| score(&candidates[part])).concat()
+        in_parts(candidates.len(), ROWS_A_THREAD, |part| {
+            score(&candidates[part])
+        })
+        .concat()
     }
 
     /// The rows of the `wanted` best estimates.
@@ -109,7 +111,7 @@ impl Ranked<'_> {
         allowed: &Allowed,
         wanted: usize,
     ) -> Vec<usize> {
-        let parts = in_parts(codes.len(), |part| {
+        let parts = in_parts(codes.len(), CODES_A_THREAD, |part| {
             let mut best = Best::new(wanted);
             codes.scan(query, part, |row, estimate| {
                 if estimate > best.least && allowed.contains(row) {
@@ -172,24 +174,4 @@ fn keep_best(scored: &mut Vec<Scored>, count: usize) {
 
 fn by_score(a: &Scored, b: &Scored) -> std::cmp::Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
-}
-
-/// Runs `work` on parts of `count` rows, one for each core where they are large enough, and gives back what came of each.
-fn in_parts<T: Send>(count: usize, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let parts = (count / ROWS_A_THREAD).clamp(1, cores);
-    let size = count.div_ceil(parts);
-    let part = |number: usize| (number * size).min(count)..((number + 1) * size).min(count);
-    thread::scope(|scope| {
-        let work = &work;
-        let others: Vec<_> = (1..parts)
-            .map(|number| scope.spawn(move || work(part(number))))
-            .collect();
-        let mut results = vec![work(part(0))];
-        results.extend(others.into_iter().map(|other| match other.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }));
-        results
-    })
 }

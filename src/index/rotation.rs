@@ -66,22 +66,35 @@ pub(super) fn padded(width: usize) -> usize {
     width.next_multiple_of(64)
 }
 
-/// The Walsh–Hadamard transform, not scaled.
+/// The Walsh–Hadamard transform, not scaled, of a multiple of 16 values.
 fn hadamard(values: &mut [f32]) {
-    let mut half = 1;
+    // Steps shorter than a vector are only fast where their length is known.
+    for block in values.as_chunks_mut::<16>().0 {
+        step(block, 1);
+        step(block, 2);
+        step(block, 4);
+        step(block, 8);
+    }
+    let mut half = 16;
     while half < values.len() {
-        for pair in values.chunks_exact_mut(2 * half) {
-            let (front, back) = pair.split_at_mut(half);
-            for (a, b) in front.iter_mut().zip(back) {
-                (*a, *b) = (*a + *b, *a - *b);
-            }
-        }
+        step(values, half);
         half *= 2;
     }
 }
 
+/// Sums and differences of values that lie `half` apart.
+#[inline(always)]
+fn step(values: &mut [f32], half: usize) {
+    for pair in values.chunks_exact_mut(2 * half) {
+        let (front, back) = pair.split_at_mut(half);
+        for (a, b) in front.iter_mut().zip(back) {
+            (*a, *b) = (*a + *b, *a - *b);
+        }
+    }
+}
+
 /// SplitMix64 (Steele, Lea and Flood 2014).
-fn split_mix(state: &mut u64) -> u64 {
+pub(super) fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 const MAGIC: [u8; 8] = *b"diptychR";
 const VERSION: u32 = 1;
 /// Magic, version, width, and room to come.
-const HEADER: usize = 64;
+pub(super) const HEADER: usize = 64;
 const CHECKSUM: usize = 4;
 
 /// The way back from a damaged file of rows.
@@ -54,13 +54,18 @@ impl Rows {
     ///
     /// [`Error::Damaged`] if it is another file, of another width, or shorter than its rows.
     pub(super) fn open(path: &Path, width: usize, count: usize) -> Result<Self> {
-        let map = Mapped::open(path)?;
         let damaged = |problem: String| Error::damaged(path, problem, WAY_BACK);
+        let map = Mapped::open(path).map_err(|error| match error {
+            Error::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                damaged("it is missing".to_owned())
+            }
+            error => error,
+        })?;
         let found = map.bytes().get(..HEADER).unwrap_or_default();
         if found != header(width) {
             return Err(damaged(header_problem(found, width)));
         }
-        let needed = HEADER + count * record(width);
+        let needed = count.saturating_mul(record(width)).saturating_add(HEADER);
         if map.bytes().len() < needed {
             let length = map.bytes().len();
             return Err(damaged(format!(
@@ -110,6 +115,10 @@ impl Rows {
     ///
     /// [`Error::Damaged`] if it is not what was written.
     pub(super) fn check(&self, row: usize) -> Result<()> {
+        if row >= self.count {
+            let problem = format!("it has no row {row}, which the catalog names");
+            return Err(Error::damaged(&self.path, problem, WAY_BACK));
+        }
         let (values, checksum) = self.record(row).split_at(2 * self.width);
         if crc32fast::hash(values).to_le_bytes() != checksum {
             let problem = format!("row {row} is not what was written");
@@ -199,11 +208,22 @@ impl Appender {
         })
     }
 
-    /// Writes `rows` behind the first `count` records, over whatever was left there, and waits for the disk.
-    ///
-    /// Gives back the rows as they can be read from now on: rounded to f16.
+    /// Writes `rows`, rounded to f16, behind the first `count` records, over whatever was left there, and waits for the
+    /// disk.
     pub(super) fn append(&mut self, count: usize, rows: &Embeddings) -> Result<()> {
         self.write(count, rows).map_err(Error::write(&self.path))
+    }
+
+    /// Writes the records of these rows of another file, bit for bit, as the first ones of this, and waits for the disk.
+    pub(super) fn copy(&mut self, rows: &Rows, numbers: &[usize]) -> Result<()> {
+        let mut file = BufWriter::with_capacity(1 << 20, &self.file);
+        for &row in numbers {
+            rows.check(row)?;
+            file.write_all(rows.record(row))
+                .map_err(Error::write(&self.path))?;
+        }
+        let written = file.flush().and_then(|()| self.file.sync_data());
+        written.map_err(Error::write(&self.path))
     }
 
     fn write(&mut self, count: usize, rows: &Embeddings) -> io::Result<()> {

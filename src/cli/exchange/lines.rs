@@ -33,6 +33,8 @@ struct Line<'a> {
     modified: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken: Option<i64>,
 }
 
 /// The line of an item, without its end.
@@ -54,6 +56,7 @@ pub(super) fn line(item: &Item) -> Result<String> {
         size: Some(item.size),
         modified: Some(item.modified),
         hash: Some(digits_of(&item.hash)),
+        taken: item.taken,
     })?)
 }
 
@@ -97,6 +100,7 @@ fn record(line: &str, file: &Path, index: usize) -> Result<Record> {
             size: line.size,
             modified: line.modified,
             hash,
+            taken: line.taken,
         },
     })
 }
@@ -134,6 +138,7 @@ mod tests {
             modified: -1_700_000_000_123_456_789,
             hash: [0xab; 16],
             text: None,
+            taken: Some(7),
         };
         assert_eq!(round_trip(&item).place, item.place);
         #[cfg(unix)]

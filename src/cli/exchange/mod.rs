@@ -234,6 +234,8 @@ pub(super) struct Stated {
     /// In nanoseconds since 1970.
     pub(super) modified: Option<i64>,
     pub(super) hash: Option<Hash>,
+    /// In nanoseconds since 1970.
+    pub(super) taken: Option<i64>,
 }
 
 /// Rows that can be read from a folder.

@@ -203,6 +203,7 @@ impl Reader {
                 size: number_in(row, "size").and_then(|size| size.try_into().ok()),
                 modified: number_in(row, "modified"),
                 hash: text_in(row, "hash").and_then(hash_of),
+                taken: None,
             },
         })
     }

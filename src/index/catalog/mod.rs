@@ -1,7 +1,12 @@
-//! What is known of each item, in SQLite: the only file that writes SQL.
+//! What is known of each item, in SQLite: the only folder that writes SQL.
 //!
 //! A row is named here or it does not count. Everything that changes together is one transaction, written after the
 //! rows that it names are on the disk.
+//!
+//! `filter.rs` says what a filter means in SQL, `writing.rs` changes things.
+
+mod filter;
+mod writing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +14,13 @@ use std::time::Duration;
 
 use rusqlite::types::Value;
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params, params_from_iter,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params_from_iter,
 };
+
+pub(super) use writing::{Changes, NewRow};
+
+use filter::condition;
+use writing::write_facts;
 
 use super::place::{self, Place};
 use super::rank::Allowed;
@@ -27,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TABLES: &str = "
     CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE folder (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE) STRICT;
-    CREATE TABLE content (row INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE) STRICT;
+    CREATE TABLE content (row INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, taken INTEGER) STRICT;
     CREATE TABLE text (row INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
     CREATE TABLE freed (row INTEGER PRIMARY KEY) STRICT;
     CREATE TABLE item (
@@ -37,10 +47,11 @@ const TABLES: &str = "
         size INTEGER NOT NULL,
         modified INTEGER NOT NULL,
         row INTEGER NOT NULL,
+        time INTEGER NOT NULL,
         UNIQUE (folder, name)
     ) STRICT;
     CREATE INDEX item_by_row ON item (row);
-    CREATE INDEX item_by_time ON item (modified);
+    CREATE INDEX item_by_time ON item (time);
 ";
 
 /// What an index was made for.
@@ -52,6 +63,8 @@ pub(super) struct Facts {
     pub(super) generation: u64,
     /// Rows that were named: the first ones of the file.
     pub(super) rows: usize,
+    /// Another after each change.
+    pub(super) edition: u64,
 }
 
 /// An item with the row that stands for it.
@@ -59,24 +72,6 @@ pub(super) struct Facts {
 pub(super) struct Named {
     pub(super) item: Item,
     pub(super) row: usize,
-}
-
-/// A row that no item had before.
-#[derive(Debug)]
-pub(super) struct NewRow<'a> {
-    pub(super) row: usize,
-    pub(super) hash: super::Hash,
-    pub(super) text: Option<&'a str>,
-}
-
-/// What changes together.
-#[derive(Debug, Default)]
-pub(super) struct Changes<'a> {
-    pub(super) removed: &'a [Place],
-    pub(super) new_rows: Vec<NewRow<'a>>,
-    pub(super) items: Vec<(&'a Item, usize)>,
-    /// Rows named afterwards.
-    pub(super) rows: usize,
 }
 
 #[derive(Debug)]
@@ -117,6 +112,9 @@ impl Catalog {
     }
 
     fn connect(path: &Path, access: OpenFlags) -> Result<Self> {
+        if !access.contains(OpenFlags::SQLITE_OPEN_CREATE) && !path.exists() {
+            return Err(Error::damaged(path, "it is missing".to_owned(), WAY_BACK));
+        }
         let connection =
             Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX);
         let connection = connection.map_err(|error| failure(path, error))?;
@@ -180,18 +178,30 @@ impl Catalog {
             width: number("width")? as usize,
             generation: number("generation")?,
             rows: number("rows")? as usize,
+            edition: number("edition")?,
         })
     }
 
-    /// Every table as SQLite's own check sees it.
+    /// What is read until the transaction ends is of one moment, whatever others write.
+    pub(super) fn moment(&self) -> Result<Transaction<'_>> {
+        let moment = self.connection.unchecked_transaction();
+        moment.map_err(|error| failure(&self.path, error))
+    }
+
+    /// Every table as SQLite's own check sees it, and whether the rows of all items are known.
     pub(super) fn check_thoroughly(&self) -> Result<()> {
         let verdict: String = self.attempt(|connection| {
             connection.pragma_query_value(None, "integrity_check", |row| row.get(0))
         })?;
-        if verdict == "ok" {
-            Ok(())
-        } else {
-            Err(self.damaged(verdict))
+        if verdict != "ok" {
+            return Err(self.damaged(verdict));
+        }
+        let sql = "SELECT count(*) FROM item WHERE row NOT IN (SELECT row FROM content)";
+        match self
+            .attempt(|connection| connection.query_row(sql, [], |row| row.get::<_, i64>(0)))?
+        {
+            0 => Ok(()),
+            count => Err(self.damaged(format!("{count} of its items have no row"))),
         }
     }
 
@@ -286,11 +296,11 @@ impl Catalog {
         if !within.is_empty() || !not_within.is_empty() || since.is_some() || until.is_some() {
             return Ok(true);
         }
+        let Some(kind) = kind else { return Ok(false) };
         let (texts, rows) = self.kinds()?;
         Ok(match kind {
-            None => false,
-            Some(Kind::Image) => texts > 0,
-            Some(Kind::Text) => texts < rows,
+            Kind::Image => texts > 0,
+            Kind::Text => texts < rows || texts == 0,
         })
     }
 
@@ -320,47 +330,6 @@ impl Catalog {
         self.attempt(|connection| connection.query_row(sql, [], |row| row.get(0)))
     }
 
-    /// Makes all changes, or none.
-    pub(super) fn apply(&mut self, changes: &Changes<'_>) -> Result<()> {
-        let Self {
-            path,
-            connection,
-            folders,
-        } = self;
-        let outcome = (|| {
-            let transaction = connection.transaction()?;
-            make_changes(&transaction, folders, changes)?;
-            transaction.commit()
-        })();
-        outcome.map_err(|error| {
-            // Ids of folders that were rolled back may be given to others.
-            folders.clear();
-            failure(path, error)
-        })
-    }
-
-    /// Says that the rows lie in another file: `moved` holds, for each row that stays, its old and its new number.
-    pub(super) fn renumber(&mut self, facts: &Facts, moved: &[(usize, usize)]) -> Result<()> {
-        let Self {
-            path, connection, ..
-        } = self;
-        let outcome = (|| {
-            let transaction = connection.transaction()?;
-            // Upwards: a row's new number is at most its old one, which was left by then.
-            for table in ["content", "text", "item"] {
-                let mut statement =
-                    transaction.prepare(&format!("UPDATE {table} SET row = ?2 WHERE row = ?1"))?;
-                for &(old, new) in moved.iter().filter(|(old, new)| old != new) {
-                    statement.execute(params![old as i64, new as i64])?;
-                }
-            }
-            transaction.execute("DELETE FROM freed", [])?;
-            write_facts(&transaction, facts)?;
-            transaction.commit()
-        })();
-        outcome.map_err(|error| failure(path, error))
-    }
-
     /// Rows that are in use, in ascending order.
     pub(super) fn used_rows(&self) -> Result<Vec<usize>> {
         self.attempt(|connection| {
@@ -380,7 +349,8 @@ pub(super) enum Table {
 }
 
 const ITEMS: &str =
-    "SELECT folder.path, item.name, item.size, item.modified, item.row, content.hash, text.text
+    "SELECT folder.path, item.name, item.size, item.modified, item.row, content.hash, text.text,
+    content.taken
     FROM item JOIN folder ON folder.id = item.folder JOIN content ON content.row = item.row
     LEFT JOIN text ON text.row = item.row";
 
@@ -395,170 +365,12 @@ fn read_named(row: &rusqlite::Row<'_>) -> rusqlite::Result<Named> {
         modified: row.get(3)?,
         hash: row.get(5)?,
         text: row.get(6)?,
+        taken: row.get(7)?,
     };
     Ok(Named {
         item,
         row: row.get(4)?,
     })
-}
-
-/// The SQL condition on `item` that a filter means, and its values.
-fn condition(filter: &ItemFilter) -> (String, Vec<Value>) {
-    let mut parts = vec!["1".to_owned()];
-    let mut values = Vec::new();
-    let mut folders = |paths: &[PathBuf], word: &str| {
-        if paths.is_empty() {
-            return;
-        }
-        let part = "path = ? OR (path >= ? AND path < ?) OR id = -1";
-        let tests: Vec<&str> = paths.iter().map(|_| part).collect();
-        parts.push(format!(
-            "item.folder {word} (SELECT id FROM folder WHERE {})",
-            tests.join(" OR ")
-        ));
-        for path in paths {
-            let (first, end) = place::below(path);
-            values.extend([place::to_bytes(path.as_os_str()), first, end].map(Value::Blob));
-        }
-    };
-    folders(&filter.within, "IN");
-    folders(&filter.not_within, "NOT IN");
-    let times = [
-        (filter.since, "item.modified >= ?"),
-        (filter.until, "item.modified < ?"),
-    ];
-    for (time, part) in times {
-        if let Some(time) = time {
-            parts.push(part.to_owned());
-            values.push(Value::Integer(time));
-        }
-    }
-    match filter.kind {
-        Some(Kind::Image) => parts.push("item.row NOT IN (SELECT row FROM text)".to_owned()),
-        Some(Kind::Text) => parts.push("item.row IN (SELECT row FROM text)".to_owned()),
-        None => {}
-    }
-    (parts.join(" AND "), values)
-}
-
-fn make_changes(
-    transaction: &Transaction<'_>,
-    folders: &mut HashMap<PathBuf, i64>,
-    changes: &Changes<'_>,
-) -> rusqlite::Result<()> {
-    let mut left = Vec::new();
-    for place in changes.removed {
-        left.extend(remove_item(transaction, place)?);
-    }
-    for NewRow { row, hash, text } in &changes.new_rows {
-        let mut insert =
-            transaction.prepare_cached("INSERT INTO content (row, hash) VALUES (?1, ?2)")?;
-        insert.execute(params![*row as i64, &hash[..]])?;
-        if let Some(text) = text {
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO text (row, text) VALUES (?1, ?2)")?;
-            insert.execute(params![*row as i64, text])?;
-        }
-    }
-    for (item, row) in &changes.items {
-        left.extend(write_item(transaction, folders, item, *row)?);
-    }
-    for row in left {
-        free_if_unnamed(transaction, row)?;
-    }
-    let mut update =
-        transaction.prepare_cached("UPDATE fact SET value = ?1 WHERE name = 'rows'")?;
-    update.execute([changes.rows as i64])?;
-    Ok(())
-}
-
-/// Removes the item at a place; the row that it leaves.
-fn remove_item(transaction: &Transaction<'_>, place: &Place) -> rusqlite::Result<Option<i64>> {
-    let sql = "DELETE FROM item WHERE folder = (SELECT id FROM folder WHERE path = ?1) AND name = ?2 RETURNING row";
-    let mut delete = transaction.prepare_cached(sql)?;
-    let (folder, name) = (
-        place::to_bytes(place.folder.as_os_str()),
-        place::to_bytes(&place.name),
-    );
-    delete
-        .query_row([folder, name], |row| row.get(0))
-        .optional()
-}
-
-/// Puts an item in its place; the row of what was there before, if that was another.
-fn write_item(
-    transaction: &Transaction<'_>,
-    folders: &mut HashMap<PathBuf, i64>,
-    item: &Item,
-    row: usize,
-) -> rusqlite::Result<Option<i64>> {
-    let folder = folder_id(transaction, folders, &item.place.folder)?;
-    let name = place::to_bytes(&item.place.name);
-    let mut select =
-        transaction.prepare_cached("SELECT row FROM item WHERE folder = ?1 AND name = ?2")?;
-    let before: Option<i64> = select
-        .query_row(params![folder, name], |row| row.get(0))
-        .optional()?;
-    let sql = "INSERT INTO item (folder, name, size, modified, row) VALUES (?1, ?2, ?3, ?4, ?5)
-        ON CONFLICT (folder, name) DO UPDATE SET size = ?3, modified = ?4, row = ?5";
-    let mut upsert = transaction.prepare_cached(sql)?;
-    upsert.execute(params![
-        folder,
-        name,
-        item.size as i64,
-        item.modified,
-        row as i64
-    ])?;
-    Ok(before.filter(|&before| before != row as i64))
-}
-
-fn folder_id(
-    transaction: &Transaction<'_>,
-    folders: &mut HashMap<PathBuf, i64>,
-    path: &Path,
-) -> rusqlite::Result<i64> {
-    if let Some(&id) = folders.get(path) {
-        return Ok(id);
-    }
-    let bytes = place::to_bytes(path.as_os_str());
-    transaction
-        .prepare_cached("INSERT OR IGNORE INTO folder (path) VALUES (?1)")?
-        .execute([&bytes])?;
-    let mut select = transaction.prepare_cached("SELECT id FROM folder WHERE path = ?1")?;
-    let id = select.query_row([&bytes], |row| row.get(0))?;
-    folders.insert(path.to_owned(), id);
-    Ok(id)
-}
-
-fn free_if_unnamed(transaction: &Transaction<'_>, row: i64) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT INTO freed (row) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM item WHERE row = ?1)
-        AND EXISTS (SELECT 1 FROM content WHERE row = ?1)";
-    if transaction.prepare_cached(sql)?.execute([row])? > 0 {
-        transaction
-            .prepare_cached("DELETE FROM content WHERE row = ?1")?
-            .execute([row])?;
-        transaction
-            .prepare_cached("DELETE FROM text WHERE row = ?1")?
-            .execute([row])?;
-    }
-    Ok(())
-}
-
-fn write_facts(connection: &Connection, facts: &Facts) -> rusqlite::Result<()> {
-    let values: [(&str, Value); 4] = [
-        ("model", Value::Text(facts.model.clone())),
-        ("width", Value::Integer(facts.width as i64)),
-        ("generation", Value::Integer(facts.generation as i64)),
-        ("rows", Value::Integer(facts.rows as i64)),
-    ];
-    for (name, value) in values {
-        connection.execute(
-            "INSERT OR REPLACE INTO fact (name, value) VALUES (?1, ?2)",
-            params![name, value],
-        )?;
-    }
-    Ok(())
 }
 
 fn failure(path: &Path, error: rusqlite::Error) -> Error {

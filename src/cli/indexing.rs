@@ -1,0 +1,207 @@
+//! Images into an index: what there is to do, encoding it, and committing on the way.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use diptych::index::{self, Found, Todo};
+use diptych::pipeline::PipelineOptions;
+use diptych::{DualEncoder, Embeddings, Index, Item, ItemFilter, Kind, Place};
+
+use super::inputs::Images;
+use super::report::Report;
+use super::rows;
+
+/// Rows are on the disk after this time or this many, whichever comes first: what a power cut costs.
+const COMMIT_TIME: Duration = Duration::from_secs(2);
+const COMMIT_ROWS: usize = 256;
+
+/// What was done, as it is printed.
+#[derive(Debug, Default, serde::Serialize)]
+pub(super) struct Summary {
+    /// Items in the index now.
+    pub(super) items: usize,
+    pub(super) encoded: usize,
+    /// Copied, renamed, moved or touched: named without encoding.
+    pub(super) known: usize,
+    pub(super) unchanged: usize,
+    pub(super) removed: usize,
+    pub(super) failed: usize,
+}
+
+impl Summary {
+    /// Whether anything was done or went wrong.
+    pub(super) fn has_changes(&self) -> bool {
+        self.encoded + self.known + self.removed + self.failed > 0
+    }
+}
+
+/// How many items an index holds.
+pub(super) fn count(index: &Index) -> Result<usize> {
+    let stats = index.stats()?;
+    Ok(stats.images + stats.texts)
+}
+
+/// What there is to do, so that the index holds what was found.
+pub(super) fn todo(index: Option<&Index>, found: &Found) -> Result<Todo> {
+    let Some(index) = index else {
+        return Ok(index::compare(&[], found, &HashSet::new(), |_| Ok(false))?);
+    };
+    let filter = ItemFilter {
+        kind: Some(Kind::Image),
+        within: found.roots.clone(),
+        ..ItemFilter::default()
+    };
+    let mut known = match found.roots.is_empty() {
+        true => Vec::new(),
+        false => index.items(&filter)?,
+    };
+    // A root that is a file holds nothing, but may be known itself.
+    for root in &found.roots {
+        if let Ok(place) = Place::of_image(root)
+            && let Some((item, _)) = index.item(&place)?
+        {
+            known.push(item);
+        }
+    }
+    Ok(index::compare(&known, found, &index.sizes()?, |hash| {
+        index.knows(hash)
+    })?)
+}
+
+/// What could not be walked, and folders that look like a disk that is not there.
+pub(super) fn failures(found: &Found, todo: &Todo) -> Images {
+    let mut images = Images::default();
+    for error in &found.failures {
+        images.fail_with(error.to_string());
+    }
+    for folder in &todo.emptied {
+        images.fail_with(format!(
+            "{}: nothing found, though the index has images of it; kept, in case a disk is not there (diptych remove forgets them)",
+            folder.display()
+        ));
+    }
+    images
+}
+
+/// Encodes images into an index.
+pub(super) fn encode(
+    encoder: &DualEncoder,
+    index: &mut Index,
+    images: &Images,
+    mut options: PipelineOptions,
+    report: &mut Report,
+    summary: &mut Summary,
+) -> Result<()> {
+    options.identify = true;
+    let mut batch = Batch::new(index);
+    let outcome = rows::encode(encoder, images, &options, report, |item| {
+        let (Ok(row), Some(identity)) = (item.row, item.identity) else {
+            return Ok(());
+        };
+        summary.encoded += 1;
+        let item = Item {
+            place: Place::of_image(item.path)?,
+            size: identity.stat.size,
+            modified: identity.stat.modified,
+            hash: identity.hash,
+            text: None,
+            taken: identity.taken,
+        };
+        batch.add(item, row)
+    });
+    // What is encoded stays, whatever ended it.
+    batch.commit()?;
+    outcome
+}
+
+/// Names what needs no encoding, and forgets what is gone.
+pub(super) fn finish(
+    index: &mut Index,
+    todo: Todo,
+    report: &mut Report,
+    summary: &mut Summary,
+) -> Result<()> {
+    let mut copies = Vec::new();
+    for copy in todo.copies {
+        if index.knows(&copy.hash)? {
+            copies.push(copy);
+        } else {
+            let path = copy.place.path();
+            report.fail(
+                &format!(
+                    "{}: has the content of an image that failed",
+                    path.display()
+                ),
+                None,
+            );
+        }
+    }
+    index.add_copies(&copies)?;
+    index.remove(&todo.vanished)?;
+    summary.known += copies.len();
+    summary.removed += todo.vanished.len();
+    Ok(())
+}
+
+/// What a move to another model has not done yet.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) images: Vec<PathBuf>,
+    pub(super) texts: Vec<Item>,
+}
+
+/// The items of `old` that `next` lacks.
+pub(super) fn left(old: &Index, next: &Index) -> Result<Left> {
+    let all = ItemFilter::default();
+    let done: HashSet<Place> = next
+        .items(&all)?
+        .into_iter()
+        .map(|item| item.place)
+        .collect();
+    let items = old
+        .items(&all)?
+        .into_iter()
+        .filter(|item| !done.contains(&item.place));
+    let (texts, images): (Vec<Item>, Vec<Item>) = items.partition(|item| item.kind() == Kind::Text);
+    Ok(Left {
+        images: images.iter().map(|item| item.place.path()).collect(),
+        texts,
+    })
+}
+
+/// Rows that wait to be written.
+struct Batch<'a> {
+    index: &'a mut Index,
+    items: Vec<Item>,
+    rows: Vec<Embeddings>,
+    since: Instant,
+}
+
+impl<'a> Batch<'a> {
+    fn new(index: &'a mut Index) -> Self {
+        Self {
+            index,
+            items: Vec::new(),
+            rows: Vec::new(),
+            since: Instant::now(),
+        }
+    }
+
+    fn add(&mut self, item: Item, row: &Embeddings) -> Result<()> {
+        self.items.push(item);
+        self.rows.push(row.clone());
+        if self.items.len() >= COMMIT_ROWS || self.since.elapsed() >= COMMIT_TIME {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let rows = Embeddings::concat(self.index.width(), &std::mem::take(&mut self.rows))?;
+        self.index.add(&std::mem::take(&mut self.items), &rows)?;
+        self.since = Instant::now();
+        Ok(())
+    }
+}

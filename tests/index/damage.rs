@@ -1,0 +1,158 @@
+//! Files that are not what was written: told by name, with a way back, and never answered from.
+
+use std::fs;
+
+use super::files::{named, rows_file};
+use super::*;
+
+/// That opening, or else searching, tells that `path` is damaged.
+fn assert_told(folder: &Path, path: &Path, what: &str) {
+    for open in [Index::open, Index::open_to_write] {
+        let outcome = open(folder).and_then(|index| index.search(&rows([3]), &all()));
+        let error = outcome.expect_err(what);
+        let Error::Damaged { path: told, .. } = &error else {
+            panic!("{what}: {error}")
+        };
+        assert_eq!(told, path, "{what}");
+        assert!(error.hint().is_some(), "{what}");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{what}: {error}"
+        );
+        assert!(!error.to_string().contains('\n'));
+    }
+    assert!(Index::exists(folder), "{what}");
+    assert!(
+        matches!(
+            Index::create(folder, MODEL, WIDTH),
+            Err(Error::IndexExists { .. })
+        ),
+        "{what}"
+    );
+}
+
+/// What can happen to a file of which byte `version` is of its version.
+fn damages(whole: &[u8], version: usize) -> Vec<(&'static str, Option<Vec<u8>>)> {
+    let mut other = whole.to_vec();
+    other[version] = 9;
+    let mut foreign = whole.to_vec();
+    foreign[..16].copy_from_slice(b"something other ");
+    vec![
+        ("missing", None),
+        ("empty", Some(Vec::new())),
+        ("cut in the header", Some(whole[..10].to_vec())),
+        ("cut", Some(whole[..whole.len() * 2 / 3].to_vec())),
+        ("of another version", Some(other)),
+        ("something else", Some(foreign)),
+    ]
+}
+
+fn put(path: &Path, bytes: Option<&Vec<u8>>) {
+    match bytes {
+        Some(bytes) => fs::write(path, bytes).unwrap(),
+        None => fs::remove_file(path).unwrap(),
+    }
+}
+
+#[test]
+fn damaged_catalogs_and_rows_are_told_by_name() {
+    let (folder, mut index) = new_index();
+    add(&mut index, 0..500);
+    drop(index);
+    for (path, version) in [
+        (folder.path().join("catalog.sqlite"), 63),
+        (rows_file(folder.path()), 8),
+    ] {
+        let whole = fs::read(&path).unwrap();
+        for (what, damage) in damages(&whole, version) {
+            put(&path, damage.as_ref());
+            assert_told(folder.path(), &path, what);
+            fs::write(&path, &whole).unwrap();
+        }
+        assert_holds(&Index::open(folder.path()).unwrap(), &images(0..500));
+    }
+}
+
+#[test]
+fn a_catalog_that_another_program_made_is_told() {
+    let (folder, index) = new_index();
+    drop(index);
+    let path = folder.path().join("catalog.sqlite");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[68..72].copy_from_slice(&[0; 4]);
+    fs::write(&path, bytes).unwrap();
+    let error = Index::open(folder.path()).unwrap_err();
+    assert!(
+        error.to_string().contains("not the catalog of an index"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_page_of_the_catalog_that_was_written_over_is_told() {
+    let (folder, mut index) = new_index();
+    add(&mut index, 0..500);
+    drop(index);
+    let path = folder.path().join("catalog.sqlite");
+    let whole = fs::read(&path).unwrap();
+    for page in 1..whole.len() / 4096 {
+        let mut bytes = whole.clone();
+        bytes[page * 4096..(page + 1) * 4096].fill(0xa5);
+        fs::write(&path, bytes).unwrap();
+        let outcome = Index::open(folder.path()).and_then(|index| index.check());
+        assert!(
+            matches!(outcome, Err(Error::Damaged { .. })),
+            "page {page}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_row_is_told_and_not_found() {
+    let (folder, mut index) = new_index();
+    add(&mut index, 0..50);
+    let path = rows_file(folder.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[64 + 7 * (2 * WIDTH + 4) + 5] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let index = Index::open(folder.path()).unwrap();
+    let told = |error: Error| matches!(&error, Error::Damaged { path: told, .. } if *told == path);
+    assert!(told(
+        index
+            .search(&rows([7]), &SearchOptions::default())
+            .unwrap_err()
+    ));
+    assert!(told(index.item(&images([7])[0].place).unwrap_err()));
+    assert!(told(index.rows(&ItemFilter::default()).unwrap_err()));
+    assert!(told(index.check().unwrap_err()));
+    let best = SearchOptions {
+        limit: 1,
+        ..SearchOptions::default()
+    };
+    assert_eq!(search(&index, 8, &best)[0].item, images([8])[0]);
+}
+
+#[test]
+fn damaged_codes_are_made_again_or_done_without() {
+    let (folder, mut index) = new_index();
+    add(&mut index, 0..6000);
+    drop(index);
+    let path = named(folder.path(), "codes-", ".bits").remove(0);
+    let whole = fs::read(&path).unwrap();
+    let mut changed = whole.clone();
+    let middle = changed.len() / 2;
+    changed[middle..middle + 1000].fill(0xff);
+    let mut all_damages = damages(&whole, 8);
+    all_damages.push(("changed in the middle", Some(changed)));
+    for (what, damage) in all_damages {
+        put(&path, damage.as_ref());
+        let reader = Index::open(folder.path()).unwrap();
+        assert_holds(&reader, &images(0..6000));
+        let writer = Index::open_to_write(folder.path()).unwrap();
+        assert_holds(&writer, &images(0..6000));
+        assert_holds(&reader, &images(0..6000));
+        if !what.contains("cut") && !what.contains("middle") {
+            assert_eq!(fs::read(&path).unwrap(), whole, "{what}");
+        }
+    }
+}
