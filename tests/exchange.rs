@@ -207,6 +207,7 @@ fn a_photo_that_is_not_there_is_an_empty_cell() {
     assert_eq!(page.matches("<div class=\"none\">missing</div>").count(), 1);
     assert_eq!(page.matches("<div class=\"none\">failed</div>").count(), 1);
     assert_eq!(page.matches("<img ").count(), 1);
+    assert_eq!(page.matches("<a href=").count(), 1);
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     if import.len() == 0 {
         return Ok(report.finish());
     }
-    let mut index = open(&arguments.index.folder()?, &identity, import.width())?;
+    let mut index = open(&arguments.index, &identity, import.width())?;
     let mut run = Run {
         index: &mut index,
         base: match &arguments.base {
@@ -121,12 +121,13 @@ fn require_rows_of(
     Ok(())
 }
 
-/// The index in `folder`, made if there is none.
-fn open(folder: &Path, identity: &str, width: usize) -> Result<Index> {
-    if !Index::exists(folder) {
-        return Ok(Index::create(folder, identity, width)?);
+/// The index that takes the rows, made if there is none.
+fn open(argument: &IndexArgument, identity: &str, width: usize) -> Result<Index> {
+    let folder = argument.folder()?;
+    if !Index::exists(&folder) {
+        return Ok(Index::create(&folder, identity, width)?);
     }
-    let index = Index::open_to_write(folder)?;
+    let index = argument.open_to_write()?;
     store::require_same(&index, identity)?;
     if index.width() != width {
         bail!(

@@ -47,21 +47,14 @@ impl Page {
     pub(super) fn add(&mut self, cell: &Cell<'_>) -> Result<()> {
         let name = escape(&cell.name());
         let picture = match cell.photo {
-            Ok(photo) => picture(photo, &name)?,
+            Ok(photo) => linked(cell, picture(photo, &name)?)?,
             Err(word) => format!("<div class=\"none\">{}</div>", escape(word)),
-        };
-        let linked = if cell.is_standard_input() {
-            picture
-        } else {
-            let url = file_url(cell.path)?;
-            let path = escape(&cell.path.to_string_lossy());
-            format!("<a href=\"{url}\" title=\"{path}\">{picture}</a>")
         };
         let lines: String = cell.lines.iter().map(line).collect();
         self.file.add(|file| {
             writeln!(
                 file,
-                "<figure>{linked}<figcaption><div class=\"name\">{name}</div>{lines}</figcaption></figure>"
+                "<figure>{picture}<figcaption><div class=\"name\">{name}</div>{lines}</figcaption></figure>"
             )
         })
     }
@@ -72,6 +65,15 @@ impl Page {
             .add(|file| write!(file, "</main>\n</body>\n</html>\n"))?;
         self.file.finish()
     }
+}
+
+/// A picture that leads to its file.
+fn linked(cell: &Cell<'_>, picture: String) -> Result<String> {
+    if cell.is_standard_input() {
+        return Ok(picture);
+    }
+    let (url, path) = (file_url(cell.path)?, escape(&cell.path.to_string_lossy()));
+    Ok(format!("<a href=\"{url}\" title=\"{path}\">{picture}</a>"))
 }
 
 fn picture(photo: &RgbImage, name: &str) -> Result<String> {

@@ -315,14 +315,18 @@ fn model(folder: &Path) -> Result<Option<String>> {
 fn npy_part(folder: &Path) -> Result<Part> {
     let (path, items) = (folder.join(ROWS), folder.join(ITEMS));
     let rows = NpyReader::open(&path)?;
-    // Read once before anything is changed: a line that cannot be read must not end an import half way.
-    let count = lines::read(&items)?.try_fold(0, |count, line| line.map(|_| count + 1))?;
-    require_as_many(&path, rows.left(), &items, count)?;
+    require_as_many(&path, rows.left(), &items, count(lines::read(&items)?)?)?;
     Ok(Part {
         path,
         rows,
         records: Box::new(lines::read(&items)?),
     })
+}
+
+/// How many there are. All are read before anything is changed, since one that cannot be read must not end an import half
+/// way.
+fn count(mut records: impl Iterator<Item = Result<Record>>) -> Result<usize> {
+    records.try_fold(0, |count, record| record.map(|_| count + 1))
 }
 
 fn require_as_many(path: &Path, rows: usize, items: &Path, count: usize) -> Result<()> {
@@ -353,12 +357,16 @@ fn clip_retrieval_parts(folder: &Path) -> Result<Vec<Part>> {
                 .join(METADATA)
                 .join(format!("metadata_{number}.parquet"));
             let rows = NpyReader::open(&path)?;
-            let table = table::Reader::open(&items, kind)?;
-            require_as_many(&path, rows.left(), &items, table.len())?;
+            require_as_many(
+                &path,
+                rows.left(),
+                &items,
+                count(table::Reader::open(&items, kind)?)?,
+            )?;
             parts.push(Part {
                 path,
                 rows,
-                records: Box::new(table),
+                records: Box::new(table::Reader::open(&items, kind)?),
             });
         }
     }

@@ -157,7 +157,6 @@ pub(super) struct Reader {
     path: PathBuf,
     kind: Kind,
     rows: RowIter<'static>,
-    count: usize,
     read: usize,
 }
 
@@ -175,20 +174,13 @@ impl Reader {
     fn try_open(path: &Path, kind: Kind) -> Result<Self> {
         let reader = SerializedFileReader::new(File::open(path)?)?;
         let metadata = reader.metadata().file_metadata();
-        let count = usize::try_from(metadata.num_rows())?;
         let schema = known_columns(metadata.schema(), main_column(kind))?;
         Ok(Self {
             path: path.to_owned(),
             kind,
             rows: RowIter::from_file_into(Box::new(reader)).project(Some(schema))?,
-            count,
             read: 0,
         })
-    }
-
-    /// The number of all rows.
-    pub(super) fn len(&self) -> usize {
-        self.count
     }
 
     fn record(&self, row: &Row) -> Result<Record> {
