@@ -89,6 +89,9 @@ fn the_first_search_prints_what_readme_shows() {
     for (printed, shown) in printed.iter().zip(&shown) {
         let ((printed, path), (shown, expected)) = (hit(printed), hit(shown));
         assert_eq!(path, expected);
-        assert!((printed - shown).abs() < 0.002, "{path}: {printed}, README shows {shown}");
+        assert!(
+            (printed - shown).abs() < 0.002,
+            "{path}: {printed}, README shows {shown}"
+        );
     }
 }
