@@ -211,6 +211,22 @@ fn a_photo_that_is_not_there_is_an_empty_cell() {
 }
 
 #[test]
+fn classify_has_pages_too() {
+    let fixture = Fixture::empty();
+    let photo = fixture.photos().join("a.webp");
+    fs::copy(golden("images/lossless.webp"), &photo).unwrap();
+    let page = fixture.path("labels.html");
+    let arguments = ["classify", "--labels", "cat,<dog>", "--sheet"];
+    let output = fixture.run(&arguments, &[page.as_os_str(), photo.as_os_str()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let page = fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("<a href=\"file://").count(), 1);
+    assert_eq!(page.matches("<div class=\"line").count(), 2);
+    assert_eq!(page.matches(" %</span>").count(), 2);
+    assert_eq!(page.matches("<span>&lt;dog&gt;</span>").count(), 1);
+}
+
+#[test]
 fn a_search_that_finds_nothing_leaves_no_sheet() {
     let fixture = Fixture::new(["a.webp", "b.jpg", "c.png"]);
     let sheet = fixture.path("hits.html");

@@ -147,7 +147,9 @@ fn with_photos(
         .transpose()?;
     let sides = target.map_or(terminal::THUMBNAIL, sheet::Target::thumbnail);
     let paths: Vec<PathBuf> = hits.iter().map(|hit| hit.item.place.path()).collect();
-    let mut report = common.report(hits.len(), "photos");
+    // A bar would stand among the photos.
+    let is_barless = common.quiet || protocol.is_some();
+    let mut report = Report::new(hits.len(), "photos", is_barless);
     let mut hits = hits.iter();
     let mut outcome = Ok(());
     let options = common.pipeline_options(&arguments.images);

@@ -1,7 +1,8 @@
 //! `metadata_0.parquet`: what rows are of, as a table; the only file that knows Parquet.
 //!
 //! Of an image, clip-retrieval has `image_path`, of a text `caption`. Beside those stand here what an index knows:
-//! `size`, `modified` (nanoseconds since 1970) and `hash`; of a text, `text_path` and `text_id`. A table of others may
+//! `size`, `modified` (nanoseconds since 1970), `hash` and, where that is known of an image, `taken`; of a text, `text_path`
+//! and `text_id`. A table of others may
 //! have any more columns, which are passed over, and none but the first.
 
 use std::fs::File;
@@ -28,6 +29,7 @@ const IMAGE_SCHEMA: &str = "message schema {
     REQUIRED INT64 size;
     REQUIRED INT64 modified;
     REQUIRED BYTE_ARRAY hash (UTF8);
+    OPTIONAL INT64 taken;
 }";
 
 const TEXT_SCHEMA: &str = "message schema {
@@ -40,7 +42,7 @@ const TEXT_SCHEMA: &str = "message schema {
 }";
 
 /// Every column that is read.
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 8] = [
     "image_path",
     "caption",
     "text_path",
@@ -48,6 +50,7 @@ const COLUMNS: [&str; 7] = [
     "size",
     "modified",
     "hash",
+    "taken",
 ];
 
 /// Items of a row group.
@@ -109,42 +112,59 @@ impl Writer {
 
 /// The columns in the order of the schema.
 fn write_columns(group: &mut SerializedRowGroupWriter<'_, File>, items: &[Item]) -> Result<()> {
-    let texts = |text: &dyn Fn(&Item) -> String| -> Vec<ByteArray> {
-        items
-            .iter()
-            .map(|item| text(item).into_bytes().into())
-            .collect()
-    };
-    if items.iter().all(|item| item.text.is_none()) {
-        let path = |item: &Item| item.place.path().to_string_lossy().into_owned();
-        write_texts(group, &texts(&path))?;
+    let is_of_images = items.iter().all(|item| item.text.is_none());
+    if is_of_images {
+        write_texts(group, items, |item| {
+            item.place.path().to_string_lossy().into()
+        })?;
     } else {
-        write_texts(group, &texts(&|item| item.text.clone().unwrap_or_default()))?;
-        let file = |item: &Item| item.place.folder.to_string_lossy().into_owned();
-        write_texts(group, &texts(&file))?;
-        let id = |item: &Item| item.place.name.to_string_lossy().into_owned();
-        write_texts(group, &texts(&id))?;
+        write_texts(group, items, |item| item.text.clone().unwrap_or_default())?;
+        write_texts(group, items, |item| {
+            item.place.folder.to_string_lossy().into()
+        })?;
+        write_texts(group, items, |item| {
+            item.place.name.to_string_lossy().into()
+        })?;
     }
-    let sizes: Vec<i64> = items.iter().map(|item| item.size as i64).collect();
-    write_numbers(group, &sizes)?;
-    let times: Vec<i64> = items.iter().map(|item| item.modified).collect();
-    write_numbers(group, &times)?;
-    write_texts(group, &texts(&|item| digits_of(&item.hash)))
+    write_numbers(group, items, |item| Some(item.size as i64))?;
+    write_numbers(group, items, |item| Some(item.modified))?;
+    write_texts(group, items, |item| digits_of(&item.hash))?;
+    if is_of_images {
+        write_numbers(group, items, |item| item.taken)?;
+    }
+    Ok(())
 }
 
-fn write_texts(group: &mut SerializedRowGroupWriter<'_, File>, values: &[ByteArray]) -> Result<()> {
+fn write_texts(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    items: &[Item],
+    text: impl Fn(&Item) -> String,
+) -> Result<()> {
+    let texts = items.iter().map(|item| text(item).into_bytes().into());
+    let values: Vec<ByteArray> = texts.collect();
     let mut column = group.next_column()?.context("a column of the schema")?;
     column
         .typed::<ByteArrayType>()
-        .write_batch(values, None, None)?;
+        .write_batch(&values, None, None)?;
     Ok(column.close()?)
 }
 
-fn write_numbers(group: &mut SerializedRowGroupWriter<'_, File>, values: &[i64]) -> Result<()> {
+/// Numbers, and gaps where the column may have some.
+fn write_numbers(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    items: &[Item],
+    number: impl Fn(&Item) -> Option<i64>,
+) -> Result<()> {
+    let numbers: Vec<Option<i64>> = items.iter().map(number).collect();
+    let values: Vec<i64> = numbers.iter().copied().flatten().collect();
+    let levels: Vec<i16> = numbers
+        .iter()
+        .map(|number| number.is_some().into())
+        .collect();
     let mut column = group.next_column()?.context("a column of the schema")?;
     column
         .typed::<Int64Type>()
-        .write_batch(values, None, None)?;
+        .write_batch(&values, Some(&levels), None)?;
     Ok(column.close()?)
 }
 
@@ -203,7 +223,7 @@ impl Reader {
                 size: number_in(row, "size").and_then(|size| size.try_into().ok()),
                 modified: number_in(row, "modified"),
                 hash: text_in(row, "hash").and_then(hash_of),
-                taken: None,
+                taken: number_in(row, "taken"),
             },
         })
     }
@@ -277,4 +297,83 @@ fn field<'a>(row: &'a Row, column: &str) -> Option<&'a Field> {
 /// The library panics on some damaged files.
 fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(anyhow!("it is damaged")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(name: &str, taken: Option<i64>) -> Item {
+        Item {
+            place: Place::of_image(&Path::new("/photos").join(name)).unwrap(),
+            size: 1 << 40,
+            modified: -5,
+            hash: [0xab; 16],
+            text: None,
+            taken,
+        }
+    }
+
+    fn round_trip(items: &[Item], kind: Kind) -> Vec<Record> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata_0.parquet");
+        let mut writer = Writer::create(&path, kind).unwrap();
+        writer.add(items).unwrap();
+        writer.write_group().unwrap();
+        writer.add(items).unwrap();
+        writer.finish().unwrap();
+        let records = Reader::open(&path, kind).unwrap();
+        let records: Vec<Record> = records.map(Result::unwrap).collect();
+        assert_eq!(records.len(), 2 * items.len());
+        records
+    }
+
+    #[test]
+    fn images_come_back_with_what_is_known_of_them() {
+        let items = [item("a.jpg", None), item("ü \n.jpg", Some(7))];
+        for (record, item) in round_trip(&items, Kind::Image)
+            .iter()
+            .zip(items.iter().cycle())
+        {
+            assert_eq!(record.place, item.place);
+            let stated = Stated {
+                size: Some(item.size),
+                modified: Some(item.modified),
+                hash: Some(item.hash),
+                taken: item.taken,
+            };
+            assert_eq!(record.stated, stated);
+        }
+    }
+
+    #[test]
+    fn texts_come_back_with_their_places() {
+        let items = [Item {
+            place: Place::of_text(Path::new("/texts.csv"), "3"),
+            text: Some("a \"cat\"\non a mat".to_owned()),
+            ..item("any", None)
+        }];
+        for record in round_trip(&items, Kind::Text) {
+            assert_eq!(
+                (&record.place, &record.text),
+                (&items[0].place, &items[0].text)
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_without_the_column_is_told_from_one_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata_0.parquet");
+        Writer::create(&path, Kind::Image)
+            .unwrap()
+            .finish()
+            .unwrap();
+        assert_eq!(Reader::open(&path, Kind::Image).unwrap().count(), 0);
+        let error = format!("{:#}", Reader::open(&path, Kind::Text).err().unwrap());
+        assert!(
+            error.contains("expected a column caption, found image_path, size"),
+            "{error}"
+        );
+    }
 }
