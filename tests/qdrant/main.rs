@@ -492,6 +492,16 @@ fn where_nobody_answers_host_and_port_are_named() {
 }
 
 #[test]
+fn who_only_listens_is_not_waited_for_long() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("qdrant://{}/photos", silent.local_addr().unwrap());
+    let start = Instant::now();
+    let error = Collection::open(&address).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(25));
+}
+
+#[test]
 fn a_collection_of_others_is_refused() {
     let server = StandIn::start();
     server.forget_metadata();
@@ -643,6 +653,14 @@ fn the_program_does_the_same_on_both() {
     for output in both(&["search", "red", "--until", "1990"]) {
         assert_eq!(output.status.code(), Some(1));
     }
+    let [local, remote] = both(&["remove", "--json", sub]).map(|output| lines(&output));
+    assert_eq!(local, remote);
+    assert_eq!(remote[0]["removed"], 3);
+    let [local, remote] = both(&["stats", "--json"]).map(|output| lines(&output).remove(0));
+    for fact in ["model", "images", "texts", "width"] {
+        assert_eq!(local[fact], remote[fact], "{fact}");
+    }
+    assert_eq!(remote["index"], desk.indexes()[1].as_str());
 }
 
 #[test]
@@ -717,4 +735,19 @@ fn the_program_says_what_is_wrong_with_an_address() {
         message.contains("hint: write qdrant://HOST:6334/COLLECTION"),
         "{message}"
     );
+    let address = StandIn::start().address("photos");
+    let output = desk.run(&address, &["search", "red"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = stderr(&output);
+    assert!(
+        message.contains(&format!(
+            "{address}: no Qdrant server answers at 127.0.0.1:"
+        )),
+        "{message}"
+    );
+    assert!(message.contains("hint: start the server"), "{message}");
+    let output = desk.run(&desk.indexes()[1], &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = stderr(&output);
+    assert!(message.contains("an index in a folder alone"), "{message}");
 }
