@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use diptych::{Index, ItemFilter, Kind};
+use diptych::index::Store;
+use diptych::{ItemFilter, Kind};
 
 use super::dates;
 
@@ -46,7 +47,7 @@ impl KindArgument {
 
 impl FilterArguments {
     /// What to look at for a query: items of one kind.
-    pub(super) fn filter(&self, index: &Index) -> Result<ItemFilter> {
+    pub(super) fn filter(&self, index: &dyn Store) -> Result<ItemFilter> {
         let filter = self.filter_of_any_kind()?;
         let kind = match filter.kind {
             Some(kind) => kind,

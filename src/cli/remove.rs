@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use diptych::{Index, ItemFilter, Place};
+use diptych::index::Store;
+use diptych::{ItemFilter, Place};
 
 use super::output::Output;
 use super::store::{self, IndexArgument};
@@ -35,11 +36,11 @@ pub(super) struct Summary {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let mut index = arguments.index.open_to_write()?;
+    let mut index = arguments.index.open_store_to_write()?;
     let mut report = common.report(arguments.paths.len(), "paths");
     let mut places = BTreeSet::new();
     for path in &arguments.paths {
-        let found = places_of(&index, path)?;
+        let found = places_of(index.as_ref(), path)?;
         if found.is_empty() {
             report.fail(&format!("{}: not in the index", path.display()), None);
         }
@@ -59,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 }
 
 /// The places that a path stands for: a file's, those below a folder, those of a file of texts, or a text's.
-fn places_of(index: &Index, path: &Path) -> Result<Vec<Place>> {
+fn places_of(index: &dyn Store, path: &Path) -> Result<Vec<Place>> {
     for name in store::names(path) {
         let found = places_at(index, &name)?;
         if !found.is_empty() {
@@ -69,7 +70,7 @@ fn places_of(index: &Index, path: &Path) -> Result<Vec<Place>> {
     text_of(index, path)
 }
 
-fn places_at(index: &Index, path: &Path) -> Result<Vec<Place>> {
+fn places_at(index: &dyn Store, path: &Path) -> Result<Vec<Place>> {
     let filter = ItemFilter {
         within: vec![path.to_owned()],
         ..ItemFilter::default()
@@ -88,7 +89,7 @@ fn places_at(index: &Index, path: &Path) -> Result<Vec<Place>> {
 }
 
 /// The place of a text. File names and ids may hold a # themselves.
-fn text_of(index: &Index, path: &Path) -> Result<Vec<Place>> {
+fn text_of(index: &dyn Store, path: &Path) -> Result<Vec<Place>> {
     let Some(path) = path.to_str() else {
         return Ok(Vec::new());
     };

@@ -60,9 +60,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let terms = query::parse(&arguments.query)?;
-    let index = arguments.index.open()?;
+    let index = arguments.index.open_store()?;
     let bundle = Bundle::open(common.model()?)?;
-    store::require_same_model(&index, &bundle)?;
+    store::require_same_model(index.as_ref(), &bundle)?;
     let towers = match query::kinds(&terms) {
         (true, false) => Towers::Text,
         (false, true) => Towers::Image,
@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         limit: arguments.limit,
         offset: arguments.offset,
         min_score: arguments.min_score,
-        filter: arguments.filter.filter(&index)?,
+        filter: arguments.filter.filter(index.as_ref())?,
     };
     let is_of_texts = options.filter.kind == Some(Kind::Text);
     if arguments.sheet.is_some() && is_of_texts {

@@ -19,9 +19,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let index = arguments.index.open()?;
-    let folder = index.folder();
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let index = arguments.index.open_store()?;
+    let location = index.location();
+    // An address stays as it is.
+    let location = location.canonicalize().unwrap_or(location);
     let Stats {
         images,
         texts,
@@ -32,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome> {
         bytes,
     } = index.stats()?;
     let facts = [
-        ("index", json!(folder.to_string_lossy())),
+        ("index", json!(location.to_string_lossy())),
         ("model", json!(model)),
         ("images", json!(images)),
         ("texts", json!(texts)),

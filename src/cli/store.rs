@@ -3,8 +3,9 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use diptych::index::{self, Store};
 use diptych::{Bundle, Error, Index};
 
 use super::ImageArguments;
@@ -12,14 +13,15 @@ use super::ImageArguments;
 /// The option of every command that works on an index.
 #[derive(Debug, Args)]
 pub(super) struct IndexArgument {
-    /// The index: a folder; without it, diptych/index in your data folder
+    /// The index: a folder, or a collection of a Qdrant server as qdrant://HOST:6334/COLLECTION; without it,
+    /// diptych/index in your data folder
     #[arg(long, value_name = "DIR", env = "DIPTYCH_INDEX")]
     index: Option<PathBuf>,
 }
 
 impl IndexArgument {
-    /// The folder of the index, which may not be there yet.
-    pub(super) fn folder(&self) -> Result<PathBuf> {
+    /// Where the index is, a folder or an address; it may not be there yet.
+    pub(super) fn location(&self) -> Result<PathBuf> {
         match &self.index {
             Some(folder) => Ok(folder.clone()),
             None => Ok(data_folder()
@@ -28,12 +30,25 @@ impl IndexArgument {
         }
     }
 
+    /// The folder of the index, for commands that know no other kind.
+    pub(super) fn folder(&self) -> Result<PathBuf> {
+        let location = self.location()?;
+        if let Some(address) = index::address(&location) {
+            bail!("{address}: this command works on an index in a folder alone");
+        }
+        Ok(location)
+    }
+
     pub(super) fn open(&self) -> Result<Index> {
         Ok(Index::open(&self.folder()?)?)
     }
 
-    pub(super) fn open_to_write(&self) -> Result<Index> {
-        Ok(Index::open_to_write(&self.folder()?)?)
+    pub(super) fn open_store(&self) -> Result<Box<dyn Store>> {
+        Ok(index::open_store(&self.location()?)?)
+    }
+
+    pub(super) fn open_store_to_write(&self) -> Result<Box<dyn Store>> {
+        Ok(index::open_store_to_write(&self.location()?)?)
     }
 }
 
@@ -88,13 +103,13 @@ pub(super) fn is_same(a: &str, b: &str) -> bool {
 }
 
 /// Refuses an index whose rows another model made.
-pub(super) fn require_same(index: &Index, identity: &str) -> Result<()> {
+pub(super) fn require_same(index: &dyn Store, identity: &str) -> Result<()> {
     let found = index.model();
     if is_same(&found, identity) {
         return Ok(());
     }
     Err(Error::OtherModel {
-        path: index.folder().to_owned(),
+        path: index.location(),
         found,
         expected: identity.to_owned(),
     }
@@ -102,7 +117,7 @@ pub(super) fn require_same(index: &Index, identity: &str) -> Result<()> {
 }
 
 /// Refuses an index whose rows another model than `bundle` made, however images were read for it.
-pub(super) fn require_same_model(index: &Index, bundle: &Bundle) -> Result<()> {
+pub(super) fn require_same_model(index: &dyn Store, bundle: &Bundle) -> Result<()> {
     let content = |identity: &str| {
         let model = identity.split(' ').next().unwrap_or_default();
         model.rsplit('@').next().map(str::to_owned)

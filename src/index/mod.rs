@@ -5,7 +5,7 @@
 //! them, so that whatever ends the program leaves an index that opens.
 //!
 //! `catalog/` knows SQL, `folder.rs`, `rows.rs` and `codes.rs` know files, `rank.rs` finds. This file is what they are
-//! together to a reader, `writing.rs` to a writer.
+//! together to a reader, `writing.rs` to a writer. `qdrant/` is the same on a server, and `store.rs` what both can do.
 
 mod catalog;
 mod changes;
@@ -15,11 +15,14 @@ mod folder;
 mod mapped;
 mod parts;
 mod place;
+#[cfg(feature = "qdrant")]
+mod qdrant;
 mod rank;
 mod rotation;
 mod rows;
 mod scan;
 mod similar;
+mod store;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -34,6 +37,9 @@ pub use changes::{
     Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, hash_text, walk,
 };
 pub use place::Place;
+#[cfg(feature = "qdrant")]
+pub use qdrant::Collection;
+pub use store::{Store, address, create_store, open_store, open_store_to_write};
 
 use catalog::{Catalog, Facts, Named, Table};
 use folder::{CATALOG, codes_file, create_files, holds_rows, lock};
@@ -151,7 +157,7 @@ pub struct Stats {
     pub width: usize,
     /// What the rows were made by, as given to [`Index::create`].
     pub model: String,
-    /// Bytes of all files of the index.
+    /// Bytes of all files of the index; 0 where a server keeps them.
     pub bytes: u64,
 }
 
