@@ -127,7 +127,7 @@ fn open(argument: &IndexArgument, identity: &str, width: usize) -> Result<Index>
     if !Index::exists(&folder) {
         return Ok(Index::create(&folder, identity, width)?);
     }
-    let index = argument.open_to_write()?;
+    let index = Index::open_to_write(&folder)?;
     store::require_same(&index, identity)?;
     if index.width() != width {
         bail!(
