@@ -275,15 +275,13 @@ fn hold_what_was_added(collection: &dyn Store, items: &[Item], rows: &Embeddings
         let found = collection.search(&query(), &options).unwrap();
         assert_same_hits(&found, &expected(items, rows, &options), name);
     }
-    let least = expected(items, rows, &all())[3].score;
-    let found = collection.search(
-        &query(),
-        &SearchOptions {
-            min_score: Some(least - CLOSE),
-            ..all()
-        },
-    );
-    assert_eq!(found.unwrap().len(), 4);
+    let least = collection.search(&query(), &all()).unwrap()[3].score;
+    let options = SearchOptions {
+        min_score: Some(least),
+        ..all()
+    };
+    let found = collection.search(&query(), &options).unwrap();
+    assert_eq!(found.len(), 4, "the least score counts");
 
     let mut sorted = items.to_vec();
     sorted.sort_by(|a, b| a.place.cmp(&b.place));
@@ -305,6 +303,18 @@ fn hold_what_was_added(collection: &dyn Store, items: &[Item], rows: &Embeddings
     ));
 }
 
+/// Items of the same content, by place.
+fn copies_of(item: &Item, count: usize) -> Vec<Item> {
+    let copy = |number| Item {
+        place: Place {
+            folder: "/many".into(),
+            name: format!("{number:04}.jpg").into(),
+        },
+        ..item.clone()
+    };
+    (0..count).map(copy).collect()
+}
+
 fn change_and_remove(mut collection: Collection, items: &[Item], rows: &Embeddings) {
     let copies: Vec<Item> = items[..300]
         .iter()
@@ -324,6 +334,28 @@ fn change_and_remove(mut collection: Collection, items: &[Item], rows: &Embeddin
     });
     let found = collection.search(&query(), &options).unwrap();
     assert_same_hits(&found, &expected(&copies, rows, &options), "copies");
+
+    // More equal ones than a search asks for at first, and more items than a page holds.
+    let many = copies_of(&items[7], 500);
+    collection.add_copies(&many).unwrap();
+    assert_eq!(
+        collection.items(&ItemFilter::default()).unwrap().len(),
+        1400
+    );
+    let within = vec!["/many".into()];
+    let options = SearchOptions {
+        limit: 20,
+        offset: 30,
+        ..filtered(ItemFilter {
+            within,
+            ..ItemFilter::default()
+        })
+    };
+    let found = collection.search(&query(), &options).unwrap();
+    let found: Vec<&Item> = found.iter().map(|hit| &hit.item).collect();
+    assert_eq!(found, Vec::from_iter(&many[30..50]), "equal ones by place");
+    let places: Vec<Place> = many.into_iter().map(|item| item.place).collect();
+    collection.remove(&places).unwrap();
 
     let gone: Vec<Place> = items.iter().map(|item| item.place.clone()).collect();
     collection.remove(&gone).unwrap();

@@ -277,8 +277,13 @@ fn row(point: &PointStruct) -> Vec<f32> {
     }
 }
 
+/// A row as it is kept: one that is of unit length already stays as it is.
 fn unit(row: &[f32]) -> Vec<f32> {
-    let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+    let square: f32 = row.iter().map(|value| value * value).sum();
+    if (square - 1.0).abs() <= 1e-6 {
+        return row.to_owned();
+    }
+    let length = square.sqrt();
     row.iter().map(|value| value / length).collect()
 }
 

@@ -38,6 +38,8 @@ use crate::error::{Error, Result};
 const BATCH: usize = 256;
 /// Points in an answer that has no rows.
 const PAGE: usize = 1024;
+/// Hits that are asked for beyond the last: copies are equally good, and the server puts them in any order.
+const TIES: usize = 64;
 /// How long an answer may take; until the first one, whether anybody is there at all.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -320,6 +322,13 @@ impl Collection {
         })
     }
 
+    /// The best `count` hits, in the server's order.
+    fn nearest(&self, query: &[f32], count: usize, options: &SearchOptions) -> Result<Vec<Hit>> {
+        let request = self.query(query, count, options);
+        let answer = self.ask(async |client| client.query(request.clone()).await)?;
+        answer.result.iter().map(|point| self.hit(point)).collect()
+    }
+
     fn query(&self, query: &[f32], limit: usize, options: &SearchOptions) -> QueryPointsBuilder {
         let params = SearchParamsBuilder::default().exact(self.address.is_exact);
         let request = QueryPointsBuilder::new(&self.address.collection)
@@ -327,7 +336,6 @@ impl Collection {
             .filter(points::filter(&options.filter))
             .params(params)
             .limit(limit as u64)
-            .offset(options.offset as u64)
             .with_payload(true);
         match options.min_score {
             // There only what lies above the threshold is let through.
@@ -411,21 +419,25 @@ impl Store for Collection {
     }
 
     fn search(&self, query: &Embeddings, options: &SearchOptions) -> Result<Vec<Hit>> {
+        assert_eq!(query.len(), 1, "one row to search for");
         self.require_width(query)?;
-        if query.len() != 1 {
-            return Err(Error::Width {
-                found: query.width() * query.len(),
-                expected: self.width,
-            });
-        }
-        let limit = match options.limit {
-            0 => self.count(&points::filter(&options.filter))?.max(1),
-            limit => limit,
+        let last = match options.limit {
+            0 => usize::MAX,
+            limit => options.offset.saturating_add(limit),
         };
-        let request = self.query(query.row(0), limit, options);
-        let answer = self.ask(async |client| client.query(request.clone()).await)?;
-        let hits: Result<Vec<Hit>> = answer.result.iter().map(|point| self.hit(point)).collect();
-        Ok(ranked(hits?, options))
+        let last = match last {
+            // The server makes room for as many as it is asked for.
+            PAGE.. => last.min(self.count(&points::filter(&options.filter))?),
+            _ => last,
+        };
+        let mut asked = last + TIES;
+        loop {
+            let hits = self.nearest(query.row(0), asked, options)?;
+            if hits.len() < asked || !ends_amid_equals(&hits, last) {
+                return Ok(ranked(hits, last, options));
+            }
+            asked *= 2;
+        }
     }
 
     fn has_images(&self) -> Result<bool> {
@@ -489,13 +501,21 @@ fn point(item: &Item, row: Vec<f32>) -> PointStruct {
     PointStruct::new(points::id(&item.place), row, points::payload(item))
 }
 
-/// Best first, equal ones by place, numbered.
-fn ranked(mut hits: Vec<Hit>, options: &SearchOptions) -> Vec<Hit> {
+/// Whether more hits may follow that are as good as the last one that counts.
+fn ends_amid_equals(hits: &[Hit], last: usize) -> bool {
+    let counts = last.checked_sub(1).and_then(|at| hits.get(at));
+    counts.is_some_and(|hit| hits.last().is_some_and(|end| end.score == hit.score))
+}
+
+/// Those up to the `last`, best first, equal ones by place, numbered.
+fn ranked(mut hits: Vec<Hit>, last: usize, options: &SearchOptions) -> Vec<Hit> {
     hits.retain(|hit| options.min_score.is_none_or(|least| hit.score >= least));
     hits.sort_by(|a, b| {
         let by_score = b.score.total_cmp(&a.score);
         by_score.then_with(|| a.item.place.cmp(&b.item.place))
     });
+    hits.truncate(last);
+    let mut hits = hits.split_off(options.offset.min(hits.len()));
     for (hit, rank) in hits.iter_mut().zip(options.offset + 1..) {
         hit.rank = rank;
     }
