@@ -171,7 +171,7 @@ fn judge(index: &Index, mut images: Vec<f32>, kinds: &[(&str, &[f32])]) {
             };
             let recall = recall(found, &truth, score);
             println!("recall@{TOP}, {kind:6} in {what:20}       {recall:12.4}");
-            assert!(recall > 0.99, "the best rows are not found");
+            assert!(recall > 0.98, "the best rows are not found");
         }
     }
     for (number, query) in queries.iter().flatten().enumerate() {

@@ -57,8 +57,8 @@ impl Codes {
         self.count
     }
 
-    /// By how much the estimate of a row whose cosine with `query` reaches `cosine` is wrong at most, but for one in
-    /// thousands.
+    /// By how much the estimate of a row whose cosine with `query` reaches `cosine` is wrong at most, but for one in ten
+    /// thousand.
     pub(super) fn error(&self, query: &[f32], cosine: f32) -> f32 {
         self.coder.query(query).error(cosine)
     }
