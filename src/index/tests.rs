@@ -246,7 +246,7 @@ const MANY: usize = 8000;
 /// Rows with copies among them, codes of some, and what may be found.
 fn check_best(width: usize, coded: usize, allowed: &Allowed, narrow: f32, count: usize, seed: u64) {
     let mut rows = cone(MANY, width, narrow, seed);
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         rows = near_copies(&rows, MANY - 100, 0.0, seed);
     }
     let files = Files::new(&rows, coded);
