@@ -1,8 +1,7 @@
 //! How long a search takes over 100,000 images, how often it finds what a plain loop over all rows finds, and what the
 //! index costs to make and to keep.
 //!
-//! `cargo bench --bench search`; `-- --million` for ten times as many. Other vector indexes on the same rows:
-//! `benches/peers`.
+//! `cargo bench --bench search`; `-- --million` for ten times as many.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 
@@ -84,6 +83,7 @@ fn item(row: usize) -> Item {
         modified: row as i64,
         hash: index::hash(&row.to_le_bytes()),
         text: None,
+        taken: None,
     }
 }
 
@@ -171,7 +171,9 @@ fn judge(index: &Index, mut images: Vec<f32>, kinds: &[(&str, &[f32])]) {
             };
             let recall = recall(found, &truth, score);
             println!("recall@{TOP}, {kind:6} in {what:20}       {recall:12.4}");
-            assert!(recall > 0.98, "the best rows are not found");
+            // Rounding to f16 puts a few rows in another order than the f32 rows have.
+            let least = if stored { 0.995 } else { 0.985 };
+            assert!(recall > least, "the best rows are not found");
         }
     }
     for (number, query) in queries.iter().flatten().enumerate() {
@@ -181,7 +183,7 @@ fn judge(index: &Index, mut images: Vec<f32>, kinds: &[(&str, &[f32])]) {
         let queries: Vec<Embeddings> = queries.iter().map(|query| embeddings(query)).collect();
         let query = |number: usize| &queries[number % queries.len()];
         let all = times(TIMED, |number| {
-            drop(index.search(query(number), &everything).unwrap())
+            drop(index.search(query(number), &everything).unwrap());
         });
         let filtered = times(TIMED, |number| {
             drop(

@@ -255,6 +255,54 @@ pub enum Error {
         /// What SQLite said.
         source: Source,
     },
+    /// What should be the address of a collection is none.
+    #[error("{address}: not the address of a collection: {problem}")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// An address was given, and the feature `qdrant` is not built in.
+    #[error("{address}: built without what reaches a Qdrant server")]
+    NoQdrant {
+        /// The address.
+        address: String,
+    },
+    /// No Qdrant server answers.
+    #[error("{address}: no Qdrant server answers at {server}: {source}")]
+    Unreachable {
+        /// The collection's address.
+        address: String,
+        /// Host and port.
+        server: String,
+        /// What the network said.
+        source: Source,
+    },
+    /// A Qdrant server wants a key, or another one.
+    #[error("{address}: Qdrant server refuses the key: {source}")]
+    KeyRefused {
+        /// The collection's address.
+        address: String,
+        /// What the server said.
+        source: Source,
+    },
+    /// A Qdrant server did not do what it was asked for.
+    #[error("{address}: Qdrant server failed: {source}")]
+    Server {
+        /// The collection's address.
+        address: String,
+        /// What the server said.
+        source: Source,
+    },
+    /// A collection is there that is no index.
+    #[error("{address}: collection is not an index: {problem}")]
+    NotAnIndex {
+        /// The collection's address.
+        address: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A pattern of paths could not be read.
     #[error("pattern {pattern:?} cannot be read: {source}")]
     Pattern {
@@ -321,6 +369,17 @@ impl Error {
                  another with --index"
             }
             Error::Damaged { way_back, .. } => way_back,
+            Error::Address { .. } => {
+                "write qdrant://HOST:6334/COLLECTION, or qdrants:// if the server speaks TLS"
+            }
+            Error::NoQdrant { .. } => {
+                "build it in with cargo install --path . --features qdrant, or name a folder with --index"
+            }
+            Error::Unreachable { .. } => {
+                "start the server, or correct host and port: the one for gRPC, 6334 unless it was changed"
+            }
+            Error::KeyRefused { .. } => "give the server's key in the variable QDRANT_API_KEY",
+            Error::NotAnIndex { .. } => "name another collection with --index",
             Error::Changed { .. } => "index it again when nothing writes to it any more",
             Error::RuntimeMissing { .. } => {
                 "set ORT_DYLIB_PATH to a libonnxruntime of version 1.20 or later, or run `python3 -m pip install \

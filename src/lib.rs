@@ -39,13 +39,16 @@
 //! | encode a few images or texts | [`DualEncoder::encode_images`], [`DualEncoder::encode_texts`] |
 //! | encode many files | [`pipeline::encode_files`] |
 //! | classify | [`ZeroShot`] |
+//! | keep rows and find them again | [`Index`]; [`index::walk`] and [`index::compare`] for folders |
 //! | compare and rank | [`Embeddings::scores`], [`top_k`], [`softmax`], [`sigmoid`] |
+//! | group rows | [`Clusters`] |
 //! | do a step by itself | [`open_image`], [`Preprocess`], [`resize`], [`Tokenizer`], [`Cleaning`] |
 //! | know which ONNX Runtime runs | [`runtime::start`] |
 
 mod bundle;
 mod cache;
 mod clean;
+mod cluster;
 mod embedding;
 mod encoder;
 mod error;
@@ -56,6 +59,7 @@ pub mod index;
 mod npy;
 pub mod pipeline;
 mod preprocess;
+pub mod quarantine;
 mod resample;
 mod room;
 pub mod runtime;
@@ -67,12 +71,15 @@ mod zero_shot;
 
 pub use bundle::{Activation, Bundle, Head, ImageFiles, Layout, Pad, TextConfig, TextFiles};
 pub use clean::Cleaning;
+pub use cluster::Clusters;
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};
 pub use encoder::{Calibration, DualEncoder, EncoderOptions, ScaleOrigin, Towers};
 pub use error::{Error, Result};
-pub use image_file::{IMAGE_ENDINGS, ImageOptions, decode_image, has_image_ending, open_image};
+pub use image_file::{
+    IMAGE_ENDINGS, ImageOptions, decode_image, has_image_ending, image_size, open_image,
+};
 pub use index::{Hit, Index, Item, ItemFilter, Kind, Place, SearchOptions};
-pub use npy::NpyWriter;
+pub use npy::{NpyReader, NpyWriter, Precision};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
 pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};

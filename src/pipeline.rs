@@ -15,7 +15,7 @@ use image::RgbImage;
 use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
-use crate::image_file::{ImageOptions, decode_within, read_image};
+use crate::image_file::{ImageOptions, decode_within, read_image, taken};
 use crate::index::{Hash, Stat, hash};
 use crate::resample::{Filter, resize};
 use crate::room::Room;
@@ -59,6 +59,8 @@ pub struct Identity {
     pub hash: Hash,
     /// Of the file that they were read from.
     pub stat: Stat,
+    /// When the photo was taken, in nanoseconds since 1970, where they say so (EXIF).
+    pub taken: Option<i64>,
 }
 
 /// What became of one image.
@@ -88,15 +90,23 @@ struct Extras {
 }
 
 /// An image on its way through the decoding threads.
-struct Job<'a> {
+struct Job<'a, T> {
     path: &'a Path,
-    prepared: SyncSender<Result<Prepared>>,
+    prepared: SyncSender<Result<T>>,
 }
 
 /// An image that will be prepared, or is.
-struct Pending<'a> {
+struct Pending<'a, T> {
     path: &'a Path,
-    prepared: Receiver<Result<Prepared>>,
+    prepared: Receiver<Result<T>>,
+}
+
+impl<T> Pending<'_, T> {
+    /// What became of it, waited for.
+    fn wait(&self) -> Result<T> {
+        let prepared = self.prepared.recv();
+        prepared.unwrap_or_else(|_| Err(interrupted(self.path)))
+    }
 }
 
 /// Encodes the images at `paths` and hands each to `sink`, in the order given.
@@ -119,30 +129,81 @@ pub fn encode_files(
     mut sink: impl FnMut(Encoded<'_>) -> bool,
 ) -> Result<()> {
     let tower = encoder.image_tower()?;
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let decoders = if options.decoders == 0 {
-        cores
-    } else {
-        options.decoders
-    };
-
-    let (jobs_in, jobs) = channel();
-    let jobs = Mutex::new(jobs);
     let room = Room::new(options.memory);
     // Bounds what is prepared and not yet encoded: the batch that is being filled, and one more ahead of it.
-    let (pending_in, pending) = sync_channel(2 * encoder.batch());
-    thread::scope(|scope| {
-        scope.spawn(move || hand_out(paths, &pending_in, &jobs_in));
-        for _ in 0..decoders.min(paths.len()) {
-            scope.spawn(|| prepare_all(tower, &jobs, &room, options));
-        }
+    let ahead = 2 * encoder.batch();
+    let prepare = |path: &Path| prepare(tower, path, &room, options);
+    work_ahead(paths, options.decoders, ahead, prepare, |pending| {
         // When this returns early, `pending` is gone: handing out ends, then preparing.
         encode_all(tower, encoder.batch(), pending, &mut sink)
     })
 }
 
-/// Queues every path twice: for the decoding threads, and in order for the model.
-fn hand_out<'a>(paths: &'a [PathBuf], pending: &SyncSender<Pending<'a>>, jobs: &Sender<Job<'a>>) {
+/// Hands a small copy of each image at `paths` to `sink`, in the order given, without a model: as
+/// [`Encoded::thumbnail`] has it, fitted into `sides` (width, height), or why there is none.
+///
+/// `sink` says whether to go on: at `false` the rest is left.
+///
+/// # Cost
+///
+/// Decodes on all threads at once, within what [`PipelineOptions::memory`] allows.
+pub fn small_copies(
+    paths: &[PathBuf],
+    sides: (u32, u32),
+    options: &PipelineOptions,
+    mut sink: impl FnMut(&Path, Result<RgbImage>) -> bool,
+) {
+    let room = Room::new(options.memory);
+    let copy = |path: &Path| with_image(path, &room, options, |image, _| small_copy(image, sides));
+    work_ahead(
+        paths,
+        options.decoders,
+        SMALL_COPIES_AHEAD,
+        copy,
+        |pending| {
+            for one in pending {
+                if !sink(one.path, one.wait()) {
+                    return;
+                }
+            }
+        },
+    );
+}
+
+/// Small copies that wait to be taken.
+const SMALL_COPIES_AHEAD: usize = 64;
+
+/// Does `work` for every path on `decoders` threads, while `take` takes what comes of each, in order; at most `ahead`
+/// wait to be taken.
+fn work_ahead<'a, T: Send, R>(
+    paths: &'a [PathBuf],
+    decoders: usize,
+    ahead: usize,
+    work: impl Fn(&Path) -> Result<T> + Sync,
+    take: impl FnOnce(Receiver<Pending<'a, T>>) -> R,
+) -> R {
+    let decoders = match decoders {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        decoders => decoders,
+    };
+    let (jobs_in, jobs) = channel();
+    let jobs = Mutex::new(jobs);
+    let (pending_in, pending) = sync_channel(ahead);
+    thread::scope(|scope| {
+        scope.spawn(move || hand_out(paths, &pending_in, &jobs_in));
+        for _ in 0..decoders.min(paths.len()) {
+            scope.spawn(|| work_on(&jobs, &work));
+        }
+        take(pending)
+    })
+}
+
+/// Queues every path twice: for the decoding threads, and in order for who takes what comes of it.
+fn hand_out<'a, T>(
+    paths: &'a [PathBuf],
+    pending: &SyncSender<Pending<'a, T>>,
+    jobs: &Sender<Job<'a, T>>,
+) {
     for path in paths {
         let (done, prepared) = sync_channel(1);
         if pending.send(Pending { path, prepared }).is_err()
@@ -158,16 +219,11 @@ fn hand_out<'a>(paths: &'a [PathBuf], pending: &SyncSender<Pending<'a>>, jobs: &
     }
 }
 
-fn prepare_all(
-    tower: &ImageTower,
-    jobs: &Mutex<Receiver<Job<'_>>>,
-    room: &Room,
-    options: &PipelineOptions,
-) {
+fn work_on<T>(jobs: &Mutex<Receiver<Job<'_, T>>>, work: &impl Fn(&Path) -> Result<T>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        let prepared = catch_unwind(AssertUnwindSafe(|| prepare(tower, job.path, room, options)));
+        let prepared = catch_unwind(AssertUnwindSafe(|| work(job.path)));
         // Nobody waits for it any more when the caller has stopped.
         let _ = job
             .prepared
@@ -181,6 +237,22 @@ fn prepare(
     room: &Room,
     options: &PipelineOptions,
 ) -> Result<Prepared> {
+    with_image(path, room, options, |image, identity| Prepared {
+        values: tower.prepare(image),
+        extras: Extras {
+            thumbnail: options.thumbnail.map(|sides| small_copy(image, sides)),
+            identity,
+        },
+    })
+}
+
+/// What `work` makes of the image at `path`, which is in memory, within `room`, for no longer than that.
+fn with_image<T>(
+    path: &Path,
+    room: &Room,
+    options: &PipelineOptions,
+    work: impl FnOnce(&RgbImage, Option<Identity>) -> T,
+) -> Result<T> {
     let file = match path == Path::new(STDIN) {
         true => None,
         false => Some(File::open(path).map_err(Error::read(path))?),
@@ -207,22 +279,16 @@ fn prepare(
         before => before.map(|stat| Identity {
             hash: hash(&bytes),
             stat,
+            taken: taken(&bytes),
         }),
     };
     let room = all.is_none().then_some(room);
     let (image, _taken) = decode_within(&bytes, path, &options.image, room)?;
-    let thumbnail = options.thumbnail.map(|sides| thumbnail(&image, sides));
-    Ok(Prepared {
-        values: tower.prepare(&image),
-        extras: Extras {
-            thumbnail,
-            identity,
-        },
-    })
+    Ok(work(&image, identity))
 }
 
 /// The image, brought to fit `sides` (width, height) if it does not.
-fn thumbnail(image: &RgbImage, sides: (u32, u32)) -> RgbImage {
+fn small_copy(image: &RgbImage, sides: (u32, u32)) -> RgbImage {
     let (width, height) = fitted(image.dimensions(), sides);
     resize(image, width, height, Filter::Bicubic)
 }
@@ -246,15 +312,15 @@ const LONG_FILE: u64 = 16 << 20;
 fn encode_all(
     tower: &ImageTower,
     batch: usize,
-    pending: Receiver<Pending<'_>>,
+    pending: Receiver<Pending<'_, Prepared>>,
     sink: &mut impl FnMut(Encoded<'_>) -> bool,
 ) -> Result<()> {
     let mut waiting: Vec<(&Path, Result<Prepared>)> = Vec::new();
     let mut good = 0;
-    for Pending { path, prepared } in pending {
-        let prepared = prepared.recv().unwrap_or_else(|_| Err(interrupted(path)));
+    for one in pending {
+        let prepared = one.wait();
         good += usize::from(prepared.is_ok());
-        waiting.push((path, prepared));
+        waiting.push((one.path, prepared));
         // A run of bad images must not pile up behind a batch that never fills.
         if good == batch || waiting.len() == 4 * batch {
             good = 0;

@@ -890,11 +890,11 @@ fn a_sheet_that_cannot_be_written_is_refused_at_once() {
     for (name, message) in [
         (
             "sheet.bmp",
-            "expected a name that ends in .jpg, .jpeg, .png or .webp",
+            "expected a name that ends in .jpg, .jpeg, .png, .webp or .html",
         ),
         (
             "sheet",
-            "expected a name that ends in .jpg, .jpeg, .png or .webp",
+            "expected a name that ends in .jpg, .jpeg, .png, .webp or .html",
         ),
         ("none/sheet.png", "there is no folder"),
     ] {

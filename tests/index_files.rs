@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Cursor};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -230,6 +231,43 @@ fn folders_and_times_narrow_a_search() {
         (nothing.status.code(), stderr(&nothing).trim()),
         (Some(1), "diptych: nothing found")
     );
+}
+
+/// A JPEG that says when it was taken.
+fn write_dated(path: &Path, time: &str) {
+    let mut bytes = Vec::new();
+    let image = RgbImage::from_pixel(8, 8, Rgb([9, 99, 199]));
+    image
+        .write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Jpeg)
+        .unwrap();
+    // A TIFF header; a directory that leads to EXIF's; that, with the time; the time.
+    let mut exif =
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x87\x69\0\x04\0\0\0\x01\0\0\0\x1a\0\0\0\0".to_vec();
+    exif.extend(b"\0\x01\x90\x03\0\x02\0\0\0\x14\0\0\0\x2c\0\0\0\0");
+    exif.extend(time.as_bytes());
+    exif.push(0);
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    let segment = [&[0xff, 0xe1], &length[..], &exif].concat();
+    bytes.splice(2..2, segment);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn the_date_of_a_photo_is_when_it_was_taken() {
+    let desk = Desk::new();
+    write_dated(&desk.photos().join("dated.jpg"), "2011:06:15 12:00:00");
+    desk.add_photo("new.png", 1);
+    desk.index();
+    fs::copy(
+        desk.photos().join("dated.jpg"),
+        desk.photos().join("copy.jpg"),
+    )
+    .unwrap();
+    desk.index();
+    let found = |arguments: &[&str]| desk.search(&[&["x"], arguments].concat()).len();
+    assert_eq!(found(&["--since", "2011-06", "--until", "2011-06"]), 2);
+    assert_eq!(found(&["--until", "2011-05"]), 0);
+    assert_eq!(found(&["--since", "1d"]), 1);
 }
 
 #[test]
@@ -493,15 +531,14 @@ fn a_second_writer_is_told_and_readers_go_on() {
     desk.index();
     let photos = desk.photos();
     let mut watch = desk.command(&["index", "--watch", photos.to_str().unwrap()]);
-    let mut watch = watch.stdout(Stdio::null()).spawn().unwrap();
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
-    let output = loop {
-        let output = desk.run(&["index", photos.to_str().unwrap()]);
-        if output.status.code() == Some(2) || started.elapsed() > Duration::from_secs(20) {
-            break output;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
+    // It has the lock when it has said how much there is.
+    let mut line = String::new();
+    let mut said = BufReader::new(watch.stdout.take().unwrap());
+    assert!(said.read_line(&mut line).unwrap() > 0);
+    let output = desk.run(&["index", photos.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
     assert!(
         said.contains(&format!("is being written by process {}", watch.id())),
@@ -596,7 +633,7 @@ fn a_write_that_fails_leaves_an_index_that_opens() {
         let program = env!("CARGO_BIN_EXE_diptych");
         // The limit is told by an error, where the signal is not heard.
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {program} index \"$0\"");
-        let mut limited = desk.command(&[]);
+        let limited = desk.command(&[]);
         let limited = limited
             .get_envs()
             .fold(Command::new("sh"), |mut command, (name, value)| {

@@ -59,3 +59,39 @@ fn the_first_command_prints_what_readme_shows() {
         }
     }
 }
+
+/// A line of score and path, as (score, path).
+fn hit(line: &str) -> (f32, &str) {
+    let (score, path) = line.trim_start().split_once("  ").unwrap();
+    (score.parse().unwrap(), path)
+}
+
+#[test]
+fn the_first_search_prints_what_readme_shows() {
+    let readme = std::fs::read_to_string(root("README.md")).unwrap();
+    let shown = block_after(&readme, "diptych search \"a bridge at night\" --limit 3");
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_diptych"))
+            .args(arguments)
+            .current_dir(root("").canonicalize().unwrap())
+            .env_remove("DIPTYCH_MODEL")
+            .env("DIPTYCH_INDEX", folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["index", "assets/photos"]);
+    let printed = run(&["search", "a bridge at night", "--limit", "3"]);
+    let printed: Vec<&str> = printed.lines().collect();
+    assert_eq!((printed.len(), shown.len()), (3, 3));
+    for (printed, shown) in printed.iter().zip(&shown) {
+        let ((printed, path), (shown, expected)) = (hit(printed), hit(shown));
+        assert_eq!(path, expected);
+        assert!(
+            (printed - shown).abs() < 0.002,
+            "{path}: {printed}, README shows {shown}"
+        );
+    }
+}

@@ -7,26 +7,26 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const WIDTH: usize = 512;
+pub(crate) const WIDTH: usize = 512;
 /// Photos that rows are drawn around.
 const PHOTOS: usize = 100;
 
 /// What rows are drawn from.
-pub struct Source {
+pub(crate) struct Source {
     /// What it is, to print.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The mean of all photos' rows.
     centre: Vec<f32>,
     /// Each photo's row less the centre.
     photos: Vec<Vec<f32>>,
     /// Rows of texts, to search with.
-    pub texts: Vec<f32>,
+    pub(crate) texts: Vec<f32>,
 }
 
 impl Source {
     /// The rows of Flickr photos and captions by OpenAI's ViT-B/32, which are not part of the repository: in the folder
     /// that `DIPTYCH_FLICKR` names, or beside the checkout.
-    pub fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let beside = Path::new(env!("CARGO_MANIFEST_DIR"))
             .ancestors()
             .map(|folder| folder.join("../shared/data/clip-vit-b32-flickr"))
@@ -55,7 +55,7 @@ impl Source {
     fn invented() -> Self {
         let mut random = Random(1);
         let common: Vec<f32> = (0..WIDTH).map(|_| random.value()).collect();
-        let mut rows = |count: usize, share: f32, own: f32, seed: u64| -> Vec<f32> {
+        let rows = |count: usize, share: f32, own: f32, seed: u64| -> Vec<f32> {
             let mut random = Random(seed);
             let gap: Vec<f32> = (0..WIDTH).map(|_| random.value()).collect();
             let row = |_| -> Vec<f32> {
@@ -115,7 +115,7 @@ impl Source {
     }
 
     /// `count` rows of images, another set for each seed.
-    pub fn images(&self, count: usize, seed: u64) -> Vec<f32> {
+    pub(crate) fn images(&self, count: usize, seed: u64) -> Vec<f32> {
         let mut rows = vec![0.0; count * WIDTH];
         let size = rows.len().div_ceil(threads()).next_multiple_of(WIDTH);
         thread::scope(|scope| {
@@ -165,7 +165,7 @@ fn unit(mut row: Vec<f32>) -> Vec<f32> {
     row
 }
 
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0; 16];
     for (a, b) in a.as_chunks::<16>().0.iter().zip(b.as_chunks::<16>().0) {
         for lane in 0..16 {
@@ -186,12 +186,12 @@ fn read_npy(path: &Path) -> Vec<f32> {
         .collect()
 }
 
-pub fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The `count` best rows of `range` by a plain loop over all of them, on all cores.
-pub fn exact(rows: &[f32], query: &[f32], count: usize) -> Vec<(usize, f32)> {
+pub(crate) fn exact(rows: &[f32], query: &[f32], count: usize) -> Vec<(usize, f32)> {
     let total = rows.len() / WIDTH;
     let size = total.div_ceil(threads());
     let best = |range: Range<usize>| {
@@ -224,7 +224,7 @@ pub fn exact(rows: &[f32], query: &[f32], count: usize) -> Vec<(usize, f32)> {
 }
 
 /// The mean cosine of pairs of rows.
-pub fn mean_cosine(rows: &[f32], others: &[f32]) -> f32 {
+pub(crate) fn mean_cosine(rows: &[f32], others: &[f32]) -> f32 {
     let pairs = rows
         .chunks(WIDTH)
         .take(1000)
@@ -234,7 +234,7 @@ pub fn mean_cosine(rows: &[f32], others: &[f32]) -> f32 {
 }
 
 /// The share of the true best that were found. A row that scores as well as the last of them counts.
-pub fn recall(
+pub(crate) fn recall(
     found: &[Vec<usize>],
     truth: &[Vec<(usize, f32)>],
     score: impl Fn(usize, usize) -> f32,
@@ -253,14 +253,14 @@ pub fn recall(
 }
 
 /// The median and the 99th percentile, in milliseconds.
-pub fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
+pub(crate) fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
     (at(50), at(99))
 }
 
 /// The time that each of `count` calls takes.
-pub fn times(count: usize, mut work: impl FnMut(usize)) -> Vec<Duration> {
+pub(crate) fn times(count: usize, mut work: impl FnMut(usize)) -> Vec<Duration> {
     let time = |index| {
         let start = Instant::now();
         work(index);

@@ -52,7 +52,7 @@ FEATURES = {"heads": "", "tail": "-trunk", "last": "-tuned"}
 STAGES = {
     "heads": {"steps": 400, "label_photos": 192, "caption_photos": 512, "rate": 1e-3},
     "tail": {"steps": 800, "label_photos": 64, "caption_photos": 160, "rate": 6e-4},
-    "last": {"steps": 600, "label_photos": 192, "caption_photos": 512, "rate": 5e-4},
+    "last": {"steps": 1500, "label_photos": 192, "caption_photos": 256, "rate": 5e-4, "names_weight": 1.0},
 }
 EVALUATION_TEMPLATE_INDEX = TEMPLATES.index(EVALUATION_TEMPLATE)
 
@@ -385,6 +385,13 @@ class Training:
         return result
 
     @torch.no_grad()
+    def retrieval(self) -> tuple[Tensor, Tensor]:
+        """Captions by photos of Flickr8k's dev part, and the right photos."""
+        development = self.sets.development
+        photo = self.embed(development.views, np.arange(len(development.sentences)))
+        return self.average.text(development.sentences[:, 0]) @ photo.T, torch.arange(len(photo))
+
+    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Accuracies on photos held back and on labels held out, and the retrieval on Flickr8k's dev part."""
         figures = {
@@ -396,21 +403,20 @@ class Training:
             embeddings = torch.cat([self.average.image(part) for part in held_out.features().split(EVALUATION_BATCH)])
         guesses = (embeddings @ self.average.text(held_out.sentences).T).argmax(1)
         figures["labels held out"] = float((guesses == targets).float().mean())
-        development = self.sets.development
-        if development:
-            photo = self.embed(development.views, np.arange(len(development.sentences)))
-            scores = self.average.text(development.sentences[:, 0]) @ photo.T
+        if self.sets.development:
+            scores, _ = self.retrieval()
             ranks = (scores > scores.diag()[:, None]).sum(1)
             figures |= {f"dev text to image R@{k}": float((ranks < k).float().mean()) for k in (1, 5, 10)}
         return {name: round(value, 3) for name, value in figures.items()}
 
     def calibration(self) -> dict[str, float]:
         """From the photos held back, sets weighing equally: the scale that makes the right labels likeliest (softmax over
-        their set's), and the cosine below which the best label of one in twenty right answers lies.
+        their set's) and the right photos of captions (over the dev part's), and the cosine below which the best label of one in twenty right answers lies.
         """
         sets = list(self.similarities().values())
         candidates = torch.arange(5.0, 100.5, 0.5)
-        losses = [sum(functional.cross_entropy(scale * scores, targets) for scores, targets in sets) for scale in candidates]
+        scaled = sets + ([self.retrieval()] if self.sets.development else [])
+        losses = [sum(functional.cross_entropy(scale * scores, targets) for scores, targets in scaled) for scale in candidates]
         best = [scores.max(1).values[scores.argmax(1) == targets].numpy() for scores, targets in sets]
         return {
             "trained_scale": round(float(self.average.heads.scale()), 2),

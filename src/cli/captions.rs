@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use diptych::index::{Stat, hash};
-use diptych::{DualEncoder, Index, Item, ItemFilter, Kind, Place};
+use diptych::index::{Stat, Store, hash_text};
+use diptych::{DualEncoder, Item, ItemFilter, Kind, Place};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -93,8 +93,9 @@ fn item(line: &[u8], file: &Path, modified: i64) -> Result<Item, String> {
         place: Place::of_text(file, &id),
         size: text.len() as u64,
         modified,
-        hash: hash(&[b"text: ", text.as_bytes()].concat()),
+        hash: hash_text(&text),
         text: Some(text),
+        taken: None,
     })
 }
 
@@ -103,7 +104,7 @@ fn item(line: &[u8], file: &Path, modified: i64) -> Result<Item, String> {
 /// # Errors
 ///
 /// If the index cannot be read.
-pub(super) fn compare(index: Option<&Index>, texts: &Texts) -> Result<(Todo, usize)> {
+pub(super) fn compare(index: Option<&dyn Store>, texts: &Texts) -> Result<(Todo, usize)> {
     let mut known = HashMap::new();
     if let Some(index) = index {
         let filter = ItemFilter {
@@ -143,7 +144,7 @@ pub(super) fn compare(index: Option<&Index>, texts: &Texts) -> Result<(Todo, usi
 /// If the model fails, or the index cannot be written.
 pub(super) fn encode(
     encoder: &DualEncoder,
-    index: &mut Index,
+    index: &mut dyn Store,
     items: &[Item],
     report: &Report,
     is_quiet: bool,

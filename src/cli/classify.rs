@@ -9,9 +9,10 @@ use diptych::{
     Bundle, Calibration, ClassCache, DualEncoder, Embeddings, Layout, Prediction, Towers, ZeroShot,
 };
 
-use super::inputs::{self, Images};
-use super::output::Output;
-use super::sheet::{self, Sheet};
+use super::classes::{self, ClassArguments};
+use super::inputs::Images;
+use super::output::{NONE_OF_THESE, Output, figure};
+use super::sheet::{self, Cell, Line, Sheet};
 use super::{Common, ImageArguments, Outcome, report, rows};
 
 #[derive(Debug, Args)]
@@ -19,19 +20,8 @@ pub(super) struct Arguments {
     /// Photos, folders of photos, or - for one photo on standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The labels to choose from, separated by commas; without it, about a thousand everyday ones
-    #[arg(long, value_name = "A,B,C", conflicts_with = "labels_file")]
-    labels: Option<String>,
-    /// A file of labels, one a line; blank lines and lines that begin with # are left out
-    #[arg(long, value_name = "FILE")]
-    labels_file: Option<PathBuf>,
-    /// A sentence with {} where the label goes; may be given several times, the mean is taken
-    #[arg(long = "template", value_name = "TEXT", conflicts_with = "prompts")]
-    templates: Vec<String>,
-    /// A set of templates: plain, openai-7, openai-80, or a file with one a line; without it, those that the model's
-    /// diptych.json states, otherwise plain
-    #[arg(long, value_name = "NAME")]
-    prompts: Option<String>,
+    #[command(flatten)]
+    classes: ClassArguments,
     /// Print the best N labels of each photo
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
@@ -43,8 +33,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     /// Draw a contact sheet too: every photo, small, with its name and its best labels, up to three; a photo that
-    /// failed is an empty cell. FILE ends in .jpg, .jpeg, .png or .webp. More than 500 photos make several sheets, with
-    /// -1, -2 and so on before the ending
+    /// failed is an empty cell. FILE ends in .jpg, .jpeg, .png, .webp or .html. More than 500 photos make several pictures,
+    /// with -1, -2 and so on before the ending, but one page of HTML
     #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(sheet::target))]
     sheet: Option<sheet::Target>,
     #[command(flatten)]
@@ -59,17 +49,10 @@ fn probability(text: &str) -> Result<f32, String> {
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let labels = inputs::labels(
-        arguments.labels.as_deref(),
-        arguments.labels_file.as_deref(),
-    )?;
+    let labels = arguments.classes.labels()?;
     let images = Images::find(&arguments.paths);
     let bundle = Bundle::open(common.model()?)?;
-    let templates = inputs::templates(
-        &arguments.templates,
-        arguments.prompts.as_deref(),
-        bundle.templates.as_deref(),
-    )?;
+    let templates = arguments.classes.templates(&bundle)?;
     let (encoder, classes) = open(common, &bundle, &labels, &templates)?;
     let calibration = *encoder.calibration();
     let bar = Bar::new(arguments.threshold, bundle.head.none_below);
@@ -80,13 +63,18 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     }
 
     let mut sheet = match &arguments.sheet {
-        Some(target) => Some(Sheet::new(target, images.len(), arguments.top)?),
+        Some(target) => Some(Sheet::new(
+            target,
+            "Photos and their labels",
+            images.len(),
+            arguments.top.into(),
+        )?),
         None => None,
     };
     let mut output = Output::new(arguments.json);
     let mut report = common.report(images.len(), "images");
     let mut options = common.pipeline_options(&arguments.images);
-    options.thumbnail = sheet.as_ref().map(|_| sheet::THUMBNAIL);
+    options.thumbnail = arguments.sheet.as_ref().map(sheet::Target::thumbnail);
     rows::encode(&encoder, &images, &options, &mut report, |item| {
         let answer = match item.row {
             Ok(row) => {
@@ -100,7 +88,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             }
         };
         match &mut sheet {
-            Some(sheet) => sheet.add(item.path, item.thumbnail, answer.as_deref()),
+            Some(sheet) => sheet.add(Cell {
+                path: item.path,
+                photo: item.thumbnail.ok_or("failed"),
+                lines: answer.as_deref().map(lines).unwrap_or_default(),
+            }),
             None => Ok(()),
         }
     })?;
@@ -137,12 +129,7 @@ fn open(
     }
     let encoder = DualEncoder::open_with(model, &common.encoder_options(Towers::All))?;
     encoder.image_tower()?;
-    let classes = ZeroShot::new(&encoder, labels, templates)?;
-    if let (Some(first), false) = (classes.cut().first(), common.quiet) {
-        let limit = encoder.text_tower()?.tokenizer().settings().context_length;
-        report::cut(classes.cut().len(), limit, first);
-    }
-    cache.keep(&classes);
+    let classes = classes::encode(&encoder, &cache, labels, templates, common)?;
     Ok((encoder, classes))
 }
 
@@ -186,6 +173,22 @@ fn best<'a>(
     predictions.retain(|prediction| bar.is_reached(prediction));
     predictions.truncate(top.into());
     Ok(predictions)
+}
+
+/// What a sheet says of a photo: its labels, of which the first stands out.
+fn lines(predictions: &[Prediction<'_>]) -> Vec<Line> {
+    if predictions.is_empty() {
+        return vec![Line {
+            text: NONE_OF_THESE.to_owned(),
+            ..Line::default()
+        }];
+    }
+    let line = |(place, prediction): (usize, &Prediction<'_>)| Line {
+        text: prediction.label.to_owned(),
+        figure: figure(prediction).trim_start().to_owned(),
+        stands_out: place == 0,
+    };
+    predictions.iter().enumerate().map(line).collect()
 }
 
 /// Probabilities depend on labels, templates and scale, and "none of these" on a bar that nobody may have typed;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use diptych::index::{self, Found, WalkOptions};
-use diptych::{Bundle, DualEncoder, Index, Towers};
+use diptych::index::{self, Found, Store, WalkOptions};
+use diptych::{Bundle, DualEncoder, Error, Index, Towers};
 
 use super::indexing::{self, Summary};
 use super::inputs::Images;
@@ -74,9 +74,9 @@ struct Run<'a> {
     options: WalkOptions,
     bundle: Bundle,
     identity: String,
-    folder: PathBuf,
+    location: PathBuf,
     /// `None` until there is something to put in.
-    index: Option<Index>,
+    index: Option<Box<dyn Store>>,
     encoder: Option<DualEncoder>,
 }
 
@@ -84,12 +84,11 @@ impl<'a> Run<'a> {
     fn open(arguments: &'a Arguments, common: &'a Common) -> Result<Self> {
         let bundle = Bundle::open(common.model()?)?;
         let identity = store::identity(&bundle, &arguments.images)?;
-        let folder = arguments.index.folder()?;
-        let exists = Index::exists(&folder) || arguments.reindex;
-        let index = exists.then(|| Index::open_to_write(&folder)).transpose()?;
-        if let (Some(index), false) = (&index, arguments.reindex) {
-            store::require_same(index, &identity)?;
-        }
+        let location = arguments.index.location()?;
+        let index = match arguments.reindex {
+            true => None,
+            false => open_if_there(&location, &identity)?,
+        };
         Ok(Self {
             arguments,
             common,
@@ -99,7 +98,7 @@ impl<'a> Run<'a> {
             },
             bundle,
             identity,
-            folder,
+            location,
             index,
             encoder: None,
         })
@@ -121,15 +120,15 @@ impl<'a> Run<'a> {
     }
 
     /// The encoder, and the index that takes its rows.
-    fn ready(&mut self, towers: Towers) -> Result<(&DualEncoder, &mut Index)> {
+    fn ready(&mut self, towers: Towers) -> Result<(&DualEncoder, &mut dyn Store)> {
         let width = self.encoder(towers)?.width();
         let index = match self.index.take() {
             Some(index) => index,
-            None => Index::create(&self.folder, &self.identity, width)?,
+            None => index::create_store(&self.location, &self.identity, width)?,
         };
         let index = self.index.insert(index);
         match &self.encoder {
-            Some(encoder) => Ok((encoder, index)),
+            Some(encoder) => Ok((encoder, index.as_mut())),
             None => bail!("no encoder"),
         }
     }
@@ -143,7 +142,7 @@ impl<'a> Run<'a> {
             outcome = outcome.and(self.bring_texts(file, &mut summary)?);
         }
         if let Some(index) = &self.index {
-            summary.items = indexing::count(index)?;
+            summary.items = indexing::count(index.as_ref())?;
         }
         if summary.items == 0 && outcome == Outcome::Done {
             super::report::notice("nothing to index");
@@ -153,7 +152,7 @@ impl<'a> Run<'a> {
     }
 
     fn bring_images(&mut self, found: &Found, summary: &mut Summary) -> Result<Outcome> {
-        let todo = indexing::todo(self.index.as_ref(), found)?;
+        let todo = indexing::todo(self.index.as_deref(), found)?;
         let mut images = indexing::failures(found, &todo);
         images.paths = todo.encode.iter().map(|file| file.place.path()).collect();
         let mut report = self.common.report(images.len(), "images");
@@ -169,7 +168,7 @@ impl<'a> Run<'a> {
                 .for_each(|failure| report.fail(&failure.message, None));
         }
         if let Some(index) = &mut self.index {
-            indexing::finish(index, todo, &mut report, summary)?;
+            indexing::finish(index.as_mut(), todo, &mut report, summary)?;
         }
         summary.failed += report.failed();
         Ok(report.finish_quietly())
@@ -177,7 +176,7 @@ impl<'a> Run<'a> {
 
     fn bring_texts(&mut self, file: &Path, summary: &mut Summary) -> Result<Outcome> {
         let read = captions::read(file)?;
-        let (todo, unchanged) = captions::compare(self.index.as_ref(), &read)?;
+        let (todo, unchanged) = captions::compare(self.index.as_deref(), &read)?;
         let mut report = self
             .common
             .report(todo.encode.len() + read.failures.len(), "texts");
@@ -203,9 +202,15 @@ impl<'a> Run<'a> {
 
     /// Moves the index over to another model.
     fn reindex(&mut self) -> Result<(Summary, Outcome)> {
+        if let Some(address) = index::address(&self.location) {
+            bail!(
+                "{address}: only an index in a folder is moved over; make another collection with diptych index"
+            );
+        }
+        let mut old = Index::open_to_write(&self.location)?;
         let width = self.encoder(Towers::All)?.width();
-        let (Some(mut old), Some(encoder)) = (self.index.take(), &self.encoder) else {
-            bail!("no index to move over");
+        let Some(encoder) = &self.encoder else {
+            bail!("no encoder");
         };
         let mut next = old.begin_next(&self.identity, width)?;
         let mut summary = Summary::default();
@@ -234,5 +239,17 @@ impl<'a> Run<'a> {
         summary.items = indexing::count(&index)?;
         summary.failed = report.failed();
         Ok((summary, report.finish_quietly()))
+    }
+}
+
+/// The index at `location`, if there is one, to write rows of `identity` to.
+fn open_if_there(location: &Path, identity: &str) -> Result<Option<Box<dyn Store>>> {
+    match index::open_store_to_write(location) {
+        Ok(index) => {
+            store::require_same(index.as_ref(), identity)?;
+            Ok(Some(index))
+        }
+        Err(Error::NoIndex { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

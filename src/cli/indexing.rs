@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use diptych::index::{self, Found, Todo};
+use diptych::index::{self, Found, Store, Todo};
 use diptych::pipeline::PipelineOptions;
-use diptych::{DualEncoder, Embeddings, Index, Item, ItemFilter, Kind, Place};
+use diptych::{DualEncoder, Embeddings, Item, ItemFilter, Kind, Place};
 
 use super::inputs::Images;
 use super::report::Report;
@@ -38,13 +38,13 @@ impl Summary {
 }
 
 /// How many items an index holds.
-pub(super) fn count(index: &Index) -> Result<usize> {
+pub(super) fn count(index: &dyn Store) -> Result<usize> {
     let stats = index.stats()?;
     Ok(stats.images + stats.texts)
 }
 
 /// What there is to do, so that the index holds what was found.
-pub(super) fn todo(index: Option<&Index>, found: &Found) -> Result<Todo> {
+pub(super) fn todo(index: Option<&dyn Store>, found: &Found) -> Result<Todo> {
     let Some(index) = index else {
         return Ok(index::compare(&[], found, &HashSet::new(), |_| Ok(false))?);
     };
@@ -60,7 +60,7 @@ pub(super) fn todo(index: Option<&Index>, found: &Found) -> Result<Todo> {
     // A root that is a file holds nothing, but may be known itself.
     for root in &found.roots {
         if let Ok(place) = Place::of_image(root)
-            && let Some((item, _)) = index.item(&place)?
+            && let Some(item) = index.at(&place)?
         {
             known.push(item);
         }
@@ -88,7 +88,7 @@ pub(super) fn failures(found: &Found, todo: &Todo) -> Images {
 /// Encodes images into an index.
 pub(super) fn encode(
     encoder: &DualEncoder,
-    index: &mut Index,
+    index: &mut dyn Store,
     images: &Images,
     mut options: PipelineOptions,
     report: &mut Report,
@@ -107,6 +107,7 @@ pub(super) fn encode(
             modified: identity.stat.modified,
             hash: identity.hash,
             text: None,
+            taken: identity.taken,
         };
         batch.add(item, row)
     });
@@ -117,7 +118,7 @@ pub(super) fn encode(
 
 /// Names what needs no encoding, and forgets what is gone.
 pub(super) fn finish(
-    index: &mut Index,
+    index: &mut dyn Store,
     todo: Todo,
     report: &mut Report,
     summary: &mut Summary,
@@ -152,7 +153,7 @@ pub(super) struct Left {
 }
 
 /// The items of `old` that `next` lacks.
-pub(super) fn left(old: &Index, next: &Index) -> Result<Left> {
+pub(super) fn left(old: &dyn Store, next: &dyn Store) -> Result<Left> {
     let all = ItemFilter::default();
     let done: HashSet<Place> = next
         .items(&all)?
@@ -172,14 +173,14 @@ pub(super) fn left(old: &Index, next: &Index) -> Result<Left> {
 
 /// Rows that wait to be written.
 struct Batch<'a> {
-    index: &'a mut Index,
+    index: &'a mut dyn Store,
     items: Vec<Item>,
     rows: Vec<Embeddings>,
     since: Instant,
 }
 
 impl<'a> Batch<'a> {
-    fn new(index: &'a mut Index) -> Self {
+    fn new(index: &'a mut dyn Store) -> Self {
         Self {
             index,
             items: Vec::new(),

@@ -1,25 +1,42 @@
 //! What the user typed, and which command it means.
 //!
 //! Each command is a file of its own: check, call the library, print. None knows another; what they share stands in
-//! `inputs.rs` (paths, labels), `rows.rs` (images to rows), `output.rs` (results), `sheet.rs` and `lettering.rs`
-//! (results as a picture) and `report.rs` (standard error).
+//! `inputs.rs` (paths, labels), `classes.rs` (labels to rows), `rows.rs` (images to rows), `store.rs` and `filter.rs`
+//! (which index, and what of it), `exchange/` (rows in files of other programs), `output.rs` (results), `sheet.rs` (results
+//! with small photos: `grid.rs` and `lettering.rs` as a picture, `page.rs` as HTML), `terminal.rs` and `sixel.rs` (photos
+//! in a terminal) and `report.rs` (standard error).
 
 mod captions;
+mod check;
+mod classes;
 mod classify;
+mod cluster;
 mod dates;
 mod embed;
+mod exchange;
+mod export;
+mod filter;
+mod grid;
+mod import;
 mod index;
 mod indexing;
 mod info;
 mod inputs;
 mod lettering;
 mod output;
+mod page;
+mod quarantine;
 mod query;
+mod remove;
 mod report;
 mod rows;
 mod search;
 mod sheet;
+mod similar;
+mod sixel;
+mod stats;
 mod store;
+mod terminal;
 mod watch;
 
 use std::ffi::OsString;
@@ -58,6 +75,22 @@ enum Command {
     Index(index::Arguments),
     /// Find photos of an index by words, by images, by both
     Search(search::Arguments),
+    /// Find photos of an index that show nearly the same, the best of each group first
+    Similar(similar::Arguments),
+    /// Move near-duplicates out of the way as a plan of similar says, or back again; nothing is deleted
+    Quarantine(quarantine::Arguments),
+    /// Group the photos of an index by what they show, and name each group
+    Cluster(cluster::Arguments),
+    /// Say how much an index holds
+    Stats(stats::Arguments),
+    /// Look whether an index is whole and its files are as they were
+    Check(check::Arguments),
+    /// Forget files and folders of an index; the files themselves stay as they are
+    Remove(remove::Arguments),
+    /// Write the rows of an index, with what they are of, to files that other programs read
+    Export(export::Arguments),
+    /// Take rows that diptych export or clip-retrieval wrote into an index
+    Import(import::Arguments),
     /// Show what a model's files state and how it will be run
     Info(info::Arguments),
     /// Print a completion script for a shell
@@ -157,7 +190,10 @@ fn search_takes_value(name: &str) -> bool {
     program.build();
     let search = program.find_subcommand("search");
     let mut options = search.into_iter().flat_map(clap::Command::get_arguments);
-    options.any(|option| option.get_long() == Some(name) && option.get_action().takes_values())
+    options.any(|option| {
+        let takes_next = option.get_action().takes_values() && !option.is_require_equals_set();
+        option.get_long() == Some(name) && takes_next
+    })
 }
 
 fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
@@ -173,6 +209,14 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         }
         Command::Index(arguments) => index::run(&arguments, &common),
         Command::Search(arguments) => search::run(&arguments, &common),
+        Command::Similar(arguments) => similar::run(&arguments, &common),
+        Command::Quarantine(arguments) => quarantine::run(&arguments, &common),
+        Command::Cluster(arguments) => cluster::run(&arguments, &common),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments, &common),
+        Command::Remove(arguments) => remove::run(&arguments, &common),
+        Command::Export(arguments) => export::run(&arguments, &common),
+        Command::Import(arguments) => import::run(&arguments, &common),
         Command::Info(arguments) => info::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();

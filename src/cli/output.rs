@@ -10,7 +10,12 @@ use diptych::{Hit, Item, Prediction};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::check::Findings;
+use super::cluster::Group;
+use super::export::Exported;
+use super::import::Imported;
 use super::indexing::Summary;
+use super::{quarantine, remove};
 
 /// Whether an error says that the reader of standard output is gone.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -92,11 +97,22 @@ impl Output {
         })
     }
 
+    /// A picture, as the terminal wants it.
+    pub(super) fn picture(&mut self, escape: &[u8]) -> io::Result<()> {
+        self.stdout.write_all(escape)
+    }
+
     /// What was found.
     pub(super) fn hit(&mut self, hit: &Hit, style: HitStyle) -> io::Result<()> {
         let name = name(&hit.item);
         match style {
-            HitStyle::Json => return self.line(&HitLine::from(hit)),
+            HitStyle::Json => {
+                return self.line(&HitLine {
+                    name: ItemName::from(&hit.item),
+                    score: hit.score,
+                    rank: hit.rank,
+                });
+            }
             HitStyle::Nul => {
                 self.stdout.write_all(name.as_encoded_bytes())?;
                 self.stdout.write_all(&[0])?;
@@ -106,21 +122,23 @@ impl Output {
                 self.stdout.write_all(b"\n")?;
             }
             HitStyle::Lines => {
-                let text = hit.item.text.as_ref();
-                let text = text.map_or_else(String::new, |text| format!("  {text}"));
-                let name = self.from_here(Path::new(&name));
-                let line = format!("{}{text}", name.to_string_lossy());
-                writeln!(self.stdout, "{:7.4}  {}", hit.score, printable(&line))?;
+                writeln!(self.stdout, "{:7.4}  {}", hit.score, self.shown(&hit.item))?;
             }
         }
         self.stdout.flush()
     }
 
-    /// A path as people want to read it: from the current folder, where it lies in there.
-    fn from_here<'p>(&self, path: &'p Path) -> &'p Path {
+    /// An item as people want to read it: its path from the current folder where it lies in there, and its text.
+    fn shown(&self, item: &Item) -> String {
+        let name = name(item);
+        let path = Path::new(&name);
         let here = self.here.as_deref();
-        here.and_then(|here| path.strip_prefix(here).ok())
-            .unwrap_or(path)
+        let path = here
+            .and_then(|here| path.strip_prefix(here).ok())
+            .unwrap_or(path);
+        let text = item.text.as_ref();
+        let text = text.map_or_else(String::new, |text| format!("  {text}"));
+        printable(&format!("{}{text}", path.to_string_lossy()))
     }
 
     /// What was done to an index.
@@ -140,6 +158,179 @@ impl Output {
             self.stdout,
             "{items} items in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
              removed, {failed} failed"
+        )?;
+        self.stdout.flush()
+    }
+
+    /// Items that show nearly the same, of which the first is to be kept.
+    pub(super) fn similar(&mut self, number: usize, group: &[(Item, f32)]) -> io::Result<()> {
+        if self.is_json {
+            let items = group
+                .iter()
+                .enumerate()
+                .map(|(place, (item, score))| SimilarItem {
+                    name: ItemName::from(item),
+                    score: *score,
+                    keep: place == 0,
+                })
+                .collect();
+            return self.line(&SimilarLine {
+                group: number,
+                items,
+            });
+        }
+        writeln!(self.stdout, "group {number}")?;
+        for (place, (item, score)) in group.iter().enumerate() {
+            let keep = if place == 0 { "keep" } else { "" };
+            writeln!(self.stdout, "  {keep:4}  {score:7.4}  {}", self.shown(item))?;
+        }
+        self.stdout.flush()
+    }
+
+    /// A group with its name.
+    pub(super) fn cluster(&mut self, group: &Group<'_>) -> io::Result<()> {
+        let Group {
+            number,
+            label,
+            score,
+            items,
+        } = group;
+        if self.is_json {
+            let item = |&(item, score): &(_, f32)| ClusterItem {
+                name: ItemName::from(item),
+                score,
+            };
+            return self.line(&ClusterLine {
+                group: *number,
+                label,
+                score: *score,
+                size: items.len(),
+                items: items.iter().map(item).collect(),
+            });
+        }
+        let count = counted(items.len(), "item");
+        writeln!(
+            self.stdout,
+            "group {number}: {} ({score:.4}), {count}",
+            printable(label)
+        )?;
+        for (item, score) in items {
+            writeln!(self.stdout, "  {score:7.4}  {}", self.shown(item))?;
+        }
+        self.stdout.flush()
+    }
+
+    /// What an index has forgotten.
+    pub(super) fn removed(&mut self, summary: &remove::Summary) -> io::Result<()> {
+        if self.is_json {
+            return self.line(summary);
+        }
+        let removed = counted(summary.removed, "item");
+        writeln!(
+            self.stdout,
+            "{removed} forgotten, {} left in the index",
+            summary.items
+        )?;
+        self.stdout.flush()
+    }
+
+    /// What was written to a folder.
+    pub(super) fn exported(&mut self, exported: &Exported) -> io::Result<()> {
+        if self.is_json {
+            return self.line(exported);
+        }
+        let Exported {
+            items,
+            failed,
+            width,
+            layout,
+        } = exported;
+        writeln!(
+            self.stdout,
+            "{items} items exported, rows of {width} values, layout {layout}; {failed} failed"
+        )?;
+        self.stdout.flush()
+    }
+
+    /// How an index and its files are.
+    pub(super) fn checked(&mut self, findings: &Findings) -> io::Result<()> {
+        if self.is_json {
+            return self.line(findings);
+        }
+        let Findings {
+            rows,
+            items,
+            missing,
+            changed,
+            unreadable,
+        } = findings;
+        for (what, paths) in [
+            ("missing", missing),
+            ("changed", changed),
+            ("unreadable", unreadable),
+        ] {
+            for path in paths {
+                writeln!(self.stdout, "{what:10}  {}", printable(path))?;
+            }
+        }
+        writeln!(
+            self.stdout,
+            "{} of {} as written; files: {} missing, {} changed, {} unreadable",
+            counted(*rows, "row"),
+            counted(*items, "item"),
+            missing.len(),
+            changed.len(),
+            unreadable.len()
+        )?;
+        self.stdout.flush()
+    }
+
+    /// What was moved to a quarantine, or back from it.
+    pub(super) fn quarantined(
+        &mut self,
+        summary: &quarantine::Summary,
+        folder: &Path,
+        is_undo: bool,
+    ) -> io::Result<()> {
+        if self.is_json {
+            return self.line(summary);
+        }
+        let folder = printable(&folder.to_string_lossy());
+        let (way, there) = if is_undo {
+            ("back from", "back")
+        } else {
+            ("to", "there")
+        };
+        let quarantine::Summary {
+            moved,
+            bytes,
+            before,
+            skipped,
+        } = summary;
+        let moved = counted(*moved, "file");
+        writeln!(
+            self.stdout,
+            "{moved} ({bytes} bytes) moved {way} {folder}; {before} were {there} already, {skipped} skipped"
+        )?;
+        self.stdout.flush()
+    }
+
+    /// What was taken into an index.
+    pub(super) fn imported(&mut self, imported: &Imported) -> io::Result<()> {
+        if self.is_json {
+            return self.line(imported);
+        }
+        let Imported {
+            items,
+            imported,
+            known,
+            missing,
+            failed,
+        } = imported;
+        writeln!(
+            self.stdout,
+            "{items} items in the index: {imported} imported, {known} of them of known content, {missing} of files that \
+             are not there, {failed} failed"
         )?;
         self.stdout.flush()
     }
@@ -260,46 +451,77 @@ struct EmbeddingLine<'a> {
     embedding: &'a [f32],
 }
 
-/// An image by its path; a text by its file, its id there, and itself.
+/// What an item is: an image by its path; a text by its file, its id there, and itself.
 #[derive(Serialize)]
-struct HitLine<'a> {
+struct ItemName<'a> {
     path: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
+}
+
+impl<'a> From<&'a Item> for ItemName<'a> {
+    fn from(item: &'a Item) -> Self {
+        let Item { place, text, .. } = item;
+        let text = text.as_deref();
+        let folder = place.folder.to_string_lossy();
+        let name = place.name.to_string_lossy();
+        let (path, id) = match text {
+            Some(_) => (folder, Some(name)),
+            None => (place.path().to_string_lossy().into_owned().into(), None),
+        };
+        Self { path, id, text }
+    }
+}
+
+#[derive(Serialize)]
+struct HitLine<'a> {
+    #[serde(flatten)]
+    name: ItemName<'a>,
     score: f32,
     rank: usize,
 }
 
-impl<'a> From<&'a Hit> for HitLine<'a> {
-    fn from(hit: &'a Hit) -> Self {
-        let Hit { item, score, rank } = hit;
-        let place = &item.place;
-        let (path, id) = match item.text {
-            Some(_) => (
-                place.folder.to_string_lossy(),
-                Some(place.name.to_string_lossy()),
-            ),
-            None => (
-                Cow::Owned(place.path().to_string_lossy().into_owned()),
-                None,
-            ),
-        };
-        Self {
-            path,
-            id,
-            text: item.text.as_deref(),
-            score: *score,
-            rank: *rank,
-        }
-    }
+#[derive(Serialize)]
+struct SimilarLine<'a> {
+    group: usize,
+    items: Vec<SimilarItem<'a>>,
+}
+
+#[derive(Serialize)]
+struct SimilarItem<'a> {
+    #[serde(flatten)]
+    name: ItemName<'a>,
+    score: f32,
+    keep: bool,
+}
+
+#[derive(Serialize)]
+struct ClusterLine<'a> {
+    group: usize,
+    label: &'a str,
+    score: f32,
+    size: usize,
+    items: Vec<ClusterItem<'a>>,
+}
+
+#[derive(Serialize)]
+struct ClusterItem<'a> {
+    #[serde(flatten)]
+    name: ItemName<'a>,
+    score: f32,
 }
 
 #[derive(Serialize)]
 struct FailureLine<'a> {
     path: Cow<'a, str>,
     error: &'a str,
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
 }
 
 fn plain(value: &Value) -> String {

@@ -111,6 +111,11 @@ impl Report {
         self.bar.inc(1);
     }
 
+    /// So many items more are done.
+    pub(super) fn advance_by(&self, count: usize) {
+        self.bar.inc(count as u64);
+    }
+
     /// Runs `print`, which writes to standard output, without the bar in its way.
     pub(super) fn around<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bar.suspend(print)

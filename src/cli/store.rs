@@ -1,10 +1,11 @@
 //! Which index a command works on, and whether it is of the model that is to be used.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use diptych::index::{self, Store};
 use diptych::{Bundle, Error, Index};
 
 use super::ImageArguments;
@@ -12,14 +13,15 @@ use super::ImageArguments;
 /// The option of every command that works on an index.
 #[derive(Debug, Args)]
 pub(super) struct IndexArgument {
-    /// The index: a folder; without it, diptych/index in your data folder
+    /// The index: a folder, or a collection of a Qdrant server as qdrant://HOST:6334/COLLECTION; without it,
+    /// diptych/index in your data folder
     #[arg(long, value_name = "DIR", env = "DIPTYCH_INDEX")]
     index: Option<PathBuf>,
 }
 
 impl IndexArgument {
-    /// The folder of the index, which may not be there yet.
-    pub(super) fn folder(&self) -> Result<PathBuf> {
+    /// Where the index is, a folder or an address; it may not be there yet.
+    pub(super) fn location(&self) -> Result<PathBuf> {
         match &self.index {
             Some(folder) => Ok(folder.clone()),
             None => Ok(data_folder()
@@ -28,12 +30,25 @@ impl IndexArgument {
         }
     }
 
+    /// The folder of the index, for commands that know no other kind.
+    pub(super) fn folder(&self) -> Result<PathBuf> {
+        let location = self.location()?;
+        if let Some(address) = index::address(&location) {
+            bail!("{address}: this command works on an index in a folder alone");
+        }
+        Ok(location)
+    }
+
     pub(super) fn open(&self) -> Result<Index> {
         Ok(Index::open(&self.folder()?)?)
     }
 
-    pub(super) fn open_to_write(&self) -> Result<Index> {
-        Ok(Index::open_to_write(&self.folder()?)?)
+    pub(super) fn open_store(&self) -> Result<Box<dyn Store>> {
+        Ok(index::open_store(&self.location()?)?)
+    }
+
+    pub(super) fn open_store_to_write(&self) -> Result<Box<dyn Store>> {
+        Ok(index::open_store_to_write(&self.location()?)?)
     }
 }
 
@@ -59,10 +74,7 @@ fn data_folder() -> Option<PathBuf> {
 ///
 /// If the model's files cannot be read.
 pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<String> {
-    let path = bundle.path.canonicalize();
-    let path = path.as_ref().unwrap_or(&bundle.path);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut identity = format!("{name}@{}", &bundle.fingerprint()?[..16]);
+    let mut identity = model_of(bundle)?;
     if images.no_exif {
         identity.push_str(" without EXIF");
     }
@@ -72,38 +84,66 @@ pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<Strin
     Ok(identity)
 }
 
-/// Refuses an index whose rows another model made. The model's name does not matter, its content does.
-pub(super) fn require_same(index: &Index, identity: &str) -> Result<()> {
+/// A model's name and fingerprint.
+fn model_of(bundle: &Bundle) -> Result<String> {
+    let path = bundle.path.canonicalize();
+    let path = path.as_ref().unwrap_or(&bundle.path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{name}@{}", &bundle.fingerprint()?[..16]))
+}
+
+/// Whether two identities are of the same rows. The model's name does not matter, its content does.
+pub(super) fn is_same(a: &str, b: &str) -> bool {
     let content = |identity: &str| {
         identity
             .split_once('@')
             .map(|(_, content)| content.to_owned())
     };
+    content(a) == content(b)
+}
+
+/// Refuses an index whose rows another model made.
+pub(super) fn require_same(index: &dyn Store, identity: &str) -> Result<()> {
     let found = index.model();
-    if content(&found) == content(identity) {
+    if is_same(&found, identity) {
         return Ok(());
     }
     Err(Error::OtherModel {
-        path: index.folder().to_owned(),
+        path: index.location(),
         found,
         expected: identity.to_owned(),
     }
     .into())
 }
 
-/// Refuses an index whose rows another model made, however images were read for it.
-pub(super) fn require_same_model(index: &Index, identity: &str) -> Result<()> {
-    let model = |identity: &str| {
-        identity
-            .split(' ')
-            .next()
-            .map(str::to_owned)
-            .unwrap_or_default()
+/// Refuses an index whose rows another model than `bundle` made, however images were read for it.
+pub(super) fn require_same_model(index: &dyn Store, bundle: &Bundle) -> Result<()> {
+    let content = |identity: &str| {
+        let model = identity.split(' ').next().unwrap_or_default();
+        model.rsplit('@').next().map(str::to_owned)
     };
-    let found = index.model();
-    let content = |identity: &str| model(identity).rsplit('@').next().map(str::to_owned);
-    if content(&found) == content(identity) {
+    let model = model_of(bundle)?;
+    if content(&index.model()) == content(&model) {
         return Ok(());
     }
-    require_same(index, identity)
+    require_same(index, &model)
+}
+
+/// The absolute paths by which an index may know `path`, which need not exist any more: with the links to its folder
+/// resolved, as it is written, and with its own link resolved.
+pub(super) fn names(path: &Path) -> Vec<PathBuf> {
+    let written = std::path::absolute(path).ok();
+    let through = written.as_deref().and_then(resolved);
+    let own = path.canonicalize().ok();
+    let mut names: Vec<PathBuf> = [through, written, own].into_iter().flatten().collect();
+    names.dedup();
+    names
+}
+
+/// With the links of the deepest folder that is there resolved.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let real = |folder: &Path| folder.canonicalize().ok();
+    let mut folders = path.ancestors().skip(1);
+    let (folder, real) = folders.find_map(|folder| Some((folder, real(folder)?)))?;
+    Some(real.join(path.strip_prefix(folder).ok()?))
 }

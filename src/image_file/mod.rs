@@ -1,8 +1,8 @@
 //! Files and bytes to 8-bit RGB images, as Pillow's `convert("RGB")` gives them.
 //!
 //! One file a format that needs care (`jpeg`, `png`, `gif`, `tiff`), one for the rest (`other`); `sniff` tells them apart,
-//! `levels` turns whatever they hold into RGB, `orientation` turns it upright. What a model makes of the pixels is
-//! `preprocess`'s concern.
+//! `levels` turns whatever they hold into RGB, `orientation` turns it upright; `size` and `taken` read what a file
+//! says of itself. What a model makes of the pixels is `preprocess`'s concern.
 
 mod gif;
 mod jpeg;
@@ -10,7 +10,9 @@ mod levels;
 mod orientation;
 mod other;
 mod png;
+mod size;
 mod sniff;
+mod taken;
 mod tiff;
 
 use std::cell::Cell;
@@ -23,7 +25,9 @@ use image::RgbImage;
 
 use crate::error::{Error, Result, Source};
 use crate::room::{Room, Taken};
+pub use size::image_size;
 use sniff::Format;
+pub(crate) use taken::taken;
 
 /// Endings of the files that a folder is searched for, in lower case. What a file really is, its content decides.
 pub const IMAGE_ENDINGS: [&str; 17] = [

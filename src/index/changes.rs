@@ -215,7 +215,7 @@ pub fn compare(
     for file in &found.files {
         match left.remove(&file.place) {
             Some(item) if (item.size, item.modified) == (file.stat.size, file.stat.modified) => {
-                todo.unchanged += 1
+                todo.unchanged += 1;
             }
             _ => changed.push(file),
         }
@@ -235,7 +235,8 @@ pub fn compare(
                     modified: stat.modified,
                     hash,
                     text: None,
-                })
+                    taken: None,
+                });
             }
             _ => todo.encode.push(file.clone()),
         }
@@ -255,8 +256,16 @@ pub fn compare(
     Ok(todo)
 }
 
-/// The hash of a file's bytes, and how it was then.
-fn hash_file(path: &Path) -> io::Result<(Hash, Stat)> {
+/// The hash of a file's bytes, and how the file was then.
+///
+/// # Errors
+///
+/// [`Error::Read`].
+pub fn hash_file(path: &Path) -> Result<(Hash, Stat)> {
+    hash_of(path).map_err(Error::read(path))
+}
+
+fn hash_of(path: &Path) -> io::Result<(Hash, Stat)> {
     let mut file = File::open(path)?;
     let stat = Stat::of(&file.metadata()?);
     let mut digest = Sha256::new();
@@ -268,6 +277,11 @@ fn hash_file(path: &Path) -> io::Result<(Hash, Stat)> {
         }
     }
     Ok((first_half(&digest.finalize()), stat))
+}
+
+/// The hash that an index knows a text by: another than that of a file that holds it.
+pub fn hash_text(text: &str) -> Hash {
+    hash(&[b"text: ", text.as_bytes()].concat())
 }
 
 /// The hash that an index knows content by.

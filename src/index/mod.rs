@@ -5,7 +5,7 @@
 //! them, so that whatever ends the program leaves an index that opens.
 //!
 //! `catalog/` knows SQL, `folder.rs`, `rows.rs` and `codes.rs` know files, `rank.rs` finds. This file is what they are
-//! together to a reader, `writing.rs` to a writer.
+//! together to a reader, `writing.rs` to a writer. `qdrant/` is the same on a server, and `store.rs` what both can do.
 
 mod catalog;
 mod changes;
@@ -15,11 +15,14 @@ mod folder;
 mod mapped;
 mod parts;
 mod place;
+#[cfg(feature = "qdrant")]
+mod qdrant;
 mod rank;
 mod rotation;
 mod rows;
 mod scan;
 mod similar;
+mod store;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -30,10 +33,15 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use changes::{Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, walk};
+pub use changes::{
+    Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, hash_text, walk,
+};
 pub use place::Place;
+#[cfg(feature = "qdrant")]
+pub use qdrant::Collection;
+pub use store::{Store, address, create_store, open_store, open_store_to_write};
 
-use catalog::{Catalog, Facts, Table};
+use catalog::{Catalog, Facts, Named, Table};
 use folder::{CATALOG, codes_file, create_files, holds_rows, lock};
 use view::{View, at_one_moment};
 
@@ -59,6 +67,9 @@ pub struct Item {
     pub hash: Hash,
     /// The text; `None` for an image.
     pub text: Option<String>,
+    /// When the photo was taken, in nanoseconds since 1970, where the content says so. Items of the same content have the
+    /// date of the first of them.
+    pub taken: Option<i64>,
 }
 
 /// What an item is.
@@ -90,9 +101,9 @@ pub struct ItemFilter {
     pub within: Vec<PathBuf>,
     /// In none of these folders.
     pub not_within: Vec<PathBuf>,
-    /// Changed at this time or later, in nanoseconds since 1970.
+    /// Taken, or else changed last, at this time or later, in nanoseconds since 1970.
     pub since: Option<i64>,
-    /// Changed before this time, in nanoseconds since 1970.
+    /// Taken, or else changed last, before this time, in nanoseconds since 1970.
     pub until: Option<i64>,
 }
 
@@ -146,7 +157,7 @@ pub struct Stats {
     pub width: usize,
     /// What the rows were made by, as given to [`Index::create`].
     pub model: String,
-    /// Bytes of all files of the index.
+    /// Bytes of all files of the index; 0 where a server keeps them.
     pub bytes: u64,
 }
 
@@ -168,6 +179,7 @@ pub struct Stats {
 ///     modified: 0,
 ///     hash: [hash; 16],
 ///     text: None,
+///     taken: None,
 /// };
 /// let rows = Embeddings::new(array![[1.0, 0.0], [0.0, 1.0]])?;
 /// index.add(&[item("cat.jpg", 1), item("dog.jpg", 2)], &rows)?;
@@ -406,6 +418,16 @@ impl Index {
         Ok(items.into_iter().map(|named| named.item).collect())
     }
 
+    /// The item at a place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`].
+    pub fn at(&self, place: &Place) -> Result<Option<Item>> {
+        let named = self.catalog().item_at(place)?;
+        Ok(named.map(|named| named.item))
+    }
+
     /// The item at a place, and its row.
     ///
     /// # Errors
@@ -434,6 +456,23 @@ impl Index {
             let numbers: Vec<usize> = named.iter().map(|named| named.row).collect();
             let rows = view.read(&numbers)?;
             Ok((named.into_iter().map(|named| named.item).collect(), rows))
+        })
+    }
+
+    /// What [`Index::rows`] gives, `count` items at a time, so that not all rows are in memory at once.
+    ///
+    /// What is written to the index meanwhile is not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`]; later, [`Error::Damaged`] if a row is not what was written.
+    pub fn chunks(&self, filter: &ItemFilter, count: usize) -> Result<Chunks> {
+        self.reading(|catalog, view| {
+            Ok(Chunks {
+                view: Arc::clone(view),
+                named: catalog.items(filter)?.into_iter(),
+                count: count.max(1),
+            })
         })
     }
 
@@ -479,7 +518,7 @@ impl Index {
     }
 
     /// What `work` makes of the catalog and the files, as they are at one moment.
-    fn reading<T>(&self, work: impl FnOnce(&Catalog, &View) -> Result<T>) -> Result<T> {
+    fn reading<T>(&self, work: impl FnOnce(&Catalog, &Arc<View>) -> Result<T>) -> Result<T> {
         let catalog = self.catalog();
         let (_moment, view) = at_one_moment(&catalog, |facts| self.view(facts))?;
         work(&catalog, &view)
@@ -494,5 +533,34 @@ impl Index {
         let view = Arc::new(View::open(&self.folder, facts, Some(&seen))?);
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
         Ok(view)
+    }
+}
+
+/// Items with their rows, some at a time, as [`Index::chunks`] gives them.
+#[derive(Debug)]
+pub struct Chunks {
+    view: Arc<View>,
+    named: std::vec::IntoIter<Named>,
+    count: usize,
+}
+
+impl Chunks {
+    /// How many items are still to come; at first, all of them.
+    pub fn left(&self) -> usize {
+        self.named.len()
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Result<(Vec<Item>, Embeddings)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let named: Vec<Named> = self.named.by_ref().take(self.count).collect();
+        if named.is_empty() {
+            return None;
+        }
+        let numbers: Vec<usize> = named.iter().map(|named| named.row).collect();
+        let items = named.into_iter().map(|named| named.item).collect();
+        Some(self.view.read(&numbers).map(|rows| (items, rows)))
     }
 }

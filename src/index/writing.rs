@@ -228,6 +228,7 @@ fn named<'a>(
                 row,
                 hash: item.hash,
                 text: item.text.as_deref(),
+                taken: item.taken,
             });
         }
         changes.items.push((item, row));

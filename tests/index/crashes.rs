@@ -1,5 +1,10 @@
 //! Writers that are killed, and disks that are full. The writers are this program again, as processes of their own.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a process tells the test that started it how far it is"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};

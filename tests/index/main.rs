@@ -52,6 +52,7 @@ fn image(path: impl AsRef<Path>, number: u32) -> Item {
         modified: i64::from(number),
         hash: index::hash(&number.to_le_bytes()),
         text: None,
+        taken: None,
     }
 }
 
@@ -60,6 +61,7 @@ fn text(file: &str, id: &str, number: u32) -> Item {
     Item {
         place: Place::of_text(Path::new(file), id),
         text: Some(format!("text {number}")),
+        taken: None,
         ..image("/x", number)
     }
 }

@@ -30,8 +30,8 @@ pub(super) fn condition(filter: &ItemFilter) -> (String, Vec<Value>) {
     folders(&filter.within, "IN");
     folders(&filter.not_within, "NOT IN");
     let times = [
-        (filter.since, "item.modified >= ?"),
-        (filter.until, "item.modified < ?"),
+        (filter.since, "item.time >= ?"),
+        (filter.until, "item.time < ?"),
     ];
     for (time, part) in times {
         if let Some(time) = time {

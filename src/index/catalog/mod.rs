@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TABLES: &str = "
     CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE folder (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE) STRICT;
-    CREATE TABLE content (row INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE) STRICT;
+    CREATE TABLE content (row INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, taken INTEGER) STRICT;
     CREATE TABLE text (row INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
     CREATE TABLE freed (row INTEGER PRIMARY KEY) STRICT;
     CREATE TABLE item (
@@ -47,10 +47,11 @@ const TABLES: &str = "
         size INTEGER NOT NULL,
         modified INTEGER NOT NULL,
         row INTEGER NOT NULL,
+        time INTEGER NOT NULL,
         UNIQUE (folder, name)
     ) STRICT;
     CREATE INDEX item_by_row ON item (row);
-    CREATE INDEX item_by_time ON item (modified);
+    CREATE INDEX item_by_time ON item (time);
 ";
 
 /// What an index was made for.
@@ -348,7 +349,8 @@ pub(super) enum Table {
 }
 
 const ITEMS: &str =
-    "SELECT folder.path, item.name, item.size, item.modified, item.row, content.hash, text.text
+    "SELECT folder.path, item.name, item.size, item.modified, item.row, content.hash, text.text,
+    content.taken
     FROM item JOIN folder ON folder.id = item.folder JOIN content ON content.row = item.row
     LEFT JOIN text ON text.row = item.row";
 
@@ -363,6 +365,7 @@ fn read_named(row: &rusqlite::Row<'_>) -> rusqlite::Result<Named> {
         modified: row.get(3)?,
         hash: row.get(5)?,
         text: row.get(6)?,
+        taken: row.get(7)?,
     };
     Ok(Named {
         item,

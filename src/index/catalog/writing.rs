@@ -17,6 +17,7 @@ pub(in crate::index) struct NewRow<'a> {
     pub(in crate::index) row: usize,
     pub(in crate::index) hash: Hash,
     pub(in crate::index) text: Option<&'a str>,
+    pub(in crate::index) taken: Option<i64>,
 }
 
 /// What changes together.
@@ -124,10 +125,16 @@ fn make_changes(
     for place in changes.removed {
         left.extend(remove_item(transaction, place)?);
     }
-    for NewRow { row, hash, text } in &changes.new_rows {
-        let mut insert =
-            transaction.prepare_cached("INSERT INTO content (row, hash) VALUES (?1, ?2)")?;
-        insert.execute(params![*row as i64, &hash[..]])?;
+    for NewRow {
+        row,
+        hash,
+        text,
+        taken,
+    } in &changes.new_rows
+    {
+        let sql = "INSERT INTO content (row, hash, taken) VALUES (?1, ?2, ?3)";
+        let mut insert = transaction.prepare_cached(sql)?;
+        insert.execute(params![*row as i64, &hash[..], taken])?;
         if let Some(text) = text {
             let mut insert =
                 transaction.prepare_cached("INSERT INTO text (row, text) VALUES (?1, ?2)")?;
@@ -173,8 +180,10 @@ fn write_item(
     let before: Option<i64> = select
         .query_row(params![folder, name], |row| row.get(0))
         .optional()?;
-    let sql = "INSERT INTO item (folder, name, size, modified, row) VALUES (?1, ?2, ?3, ?4, ?5)
-        ON CONFLICT (folder, name) DO UPDATE SET size = ?3, modified = ?4, row = ?5";
+    let sql = "INSERT INTO item (folder, name, size, modified, row, time)
+        VALUES (?1, ?2, ?3, ?4, ?5, coalesce((SELECT taken FROM content WHERE row = ?5), ?4))
+        ON CONFLICT (folder, name)
+        DO UPDATE SET size = ?3, modified = ?4, row = ?5, time = excluded.time";
     let mut upsert = transaction.prepare_cached(sql)?;
     upsert.execute(params![
         folder,
