@@ -1,7 +1,8 @@
 //! How long a search takes over 100,000 images, how often it finds what a plain loop over all rows finds, and what the
 //! index costs to make and to keep.
 //!
-//! `cargo bench --bench search`; `-- --million` for ten times as many.
+//! `cargo bench --bench search`; `-- --million` for ten times as many. Another vector index on the same rows:
+//! `benches/peers`.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 
