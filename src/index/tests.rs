@@ -139,10 +139,11 @@ fn estimates_keep_within_their_bound() {
             let queries = Embeddings::concat(width, &queries).unwrap();
             let mut outside = 0;
             for query in 0..queries.len() {
-                let query = queries.row(query);
-                codes.scan(query, 0..rows.len(), |row, estimate| {
-                    let exact = exact(rows.row(row), query) as f32;
-                    outside += usize::from((estimate - exact).abs() > codes.error(query, exact));
+                let values = queries.row(query);
+                let query = codes.query(values);
+                codes.scan(&query, 0..rows.len(), |row, estimate| {
+                    let exact = exact(rows.row(row), values) as f32;
+                    outside += usize::from((estimate - exact).abs() > query.error(exact));
                 });
             }
             assert!(
@@ -166,10 +167,14 @@ fn rows_in_an_odd_place_have_codes_too() {
         let codes = files.codes().unwrap();
         assert_eq!(codes.len(), rows.len());
         for query in 0..rows.len() {
-            codes.scan(rows.row(query), 0..rows.len(), |row, estimate| {
-                let exact = exact(rows.row(row), rows.row(query)) as f32;
-                assert!((estimate - exact).abs() < 0.5, "{estimate} {exact}");
-            });
+            codes.scan(
+                &codes.query(rows.row(query)),
+                0..rows.len(),
+                |row, estimate| {
+                    let exact = exact(rows.row(row), rows.row(query)) as f32;
+                    assert!((estimate - exact).abs() < 0.5, "{estimate} {exact}");
+                },
+            );
         }
     }
 }
