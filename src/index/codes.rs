@@ -18,7 +18,9 @@ use crate::error::{Error, Result};
 /// An axis serves until there are this many times the rows it was made of.
 const GROWTH: usize = 4;
 /// Rows that are estimated at once: their codes stay in the nearest cache.
-const RUN: usize = 256;
+const RUN: usize = 64;
+/// Bytes that lie together in memory: asking for one of them is enough.
+const PAGE: usize = 4096;
 /// Rows whose codes are made between two writes.
 const BLOCK: usize = 1 << 16;
 /// Rows whose codes a thread must have to make for its start to pay.
@@ -75,6 +77,8 @@ impl Codes {
         for first in range.clone().step_by(RUN) {
             let end = range.end.min(first + RUN);
             let estimates = &mut estimates[..end - first];
+            let next = range.end.min(end + RUN);
+            scan::prefetch(&self.map.bytes()[self.place(end)..self.place(next)], PAGE);
             scan::estimate(
                 query,
                 &self.map.bytes()[self.place(first)..self.place(end)],

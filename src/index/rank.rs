@@ -25,19 +25,22 @@ pub(super) enum Allowed {
 
 /// Candidates that are kept, for each row that is wanted, and at least. Measured in `benches/search.rs`.
 const CANDIDATES_EACH: usize = 100;
-const FEWEST_CANDIDATES: usize = 3000;
+const FEWEST_CANDIDATES: usize = 4000;
 /// One more candidate for so many rows: the more there are, the closer they lie.
-const ROWS_A_CANDIDATE: usize = 200;
+const ROWS_A_CANDIDATE: usize = 150;
 /// Candidates whose full rows are looked at first, for each row that is wanted.
 const FIRST_EACH: usize = 20;
 /// Fewer allowed rows than one in so many are looked at directly.
 const DIRECT: usize = 32;
 /// Places, and rows at each of them, that tell beforehand how good the best estimates will be.
-const SAMPLED_PLACES: usize = 512;
-const SAMPLED_ROWS: usize = 16;
+const SAMPLED_PLACES: usize = 256;
+const SAMPLED_ROWS: usize = 32;
 /// Codes, and rows, that a thread must have for its start to pay.
 const CODES_A_THREAD: usize = 20_000;
 const ROWS_A_THREAD: usize = 500;
+
+/// Rows that are asked for before they are looked at.
+const AHEAD: usize = 4;
 
 /// A row and its cosine with the query.
 pub(super) type Scored = (usize, f32);
@@ -121,9 +124,15 @@ impl Ranked<'_> {
 
     /// The cosines of some rows.
     fn scored(&self, query: &[f32], rows: &[usize]) -> Vec<Scored> {
-        let score = |&row: &usize| (row, self.rows.score(row, query));
         let parts = in_parts(rows.len(), ROWS_A_THREAD, |part| {
-            rows[part].iter().map(score).collect::<Vec<_>>()
+            let rows = &rows[part];
+            let score = |(place, &row): (usize, &usize)| {
+                if let Some(&ahead) = rows.get(place + AHEAD) {
+                    self.rows.prefetch(ahead);
+                }
+                (row, self.rows.score(row, query))
+            };
+            rows.iter().enumerate().map(score).collect::<Vec<_>>()
         });
         parts.concat()
     }
