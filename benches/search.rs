@@ -26,7 +26,7 @@ const TIMED: usize = 1000;
 /// One folder in so many is what the filter keeps: 0.2 %.
 const FOLDERS: usize = 500;
 /// Rows that are added at a time.
-const BATCH: usize = 10_000;
+const BATCH: usize = 50_000;
 /// Names the index that a new process is to open, and to search once.
 const COLD: &str = "DIPTYCH_BENCH_COLD";
 

@@ -20,7 +20,7 @@ const QUERIES: usize = 100;
 const TIMED: usize = 1000;
 /// The filter keeps one row in so many.
 const FOLDERS: usize = 500;
-const BATCH: usize = 10_000;
+const BATCH: usize = 50_000;
 /// How many neighbours USearch keeps an eye on while it searches: what it does by default, and more for more recall.
 const EXPANSIONS: [usize; 3] = [64, 256, 1024];
 
