@@ -51,24 +51,27 @@ impl Source {
         Self::around("CLIP ViT-B/32's rows of 100 Flickr photos", &photos, texts)
     }
 
-    /// As close together as the real ones: images 0.5, texts with images 0.2.
+    /// As close together as the real ones: two images 0.5, a text and an image 0.2, those that belong together 0.3.
     fn invented() -> Self {
         let mut random = Random(1);
-        let common: Vec<f32> = (0..WIDTH).map(|_| random.value()).collect();
-        let rows = |count: usize, share: f32, own: f32, seed: u64| -> Vec<f32> {
-            let mut random = Random(seed);
-            let gap: Vec<f32> = (0..WIDTH).map(|_| random.value()).collect();
-            let row = |_| -> Vec<f32> {
-                let values = common.iter().zip(&gap);
-                let row =
-                    values.map(|(common, gap)| share * common + own * gap + 0.7 * random.value());
-                unit(row.collect())
-            };
-            (0..count).flat_map(row).collect()
+        let mut direction = || (0..WIDTH).map(|_| random.value()).collect::<Vec<f32>>();
+        let (common, gap) = (direction(), direction());
+        let own: Vec<Vec<f32>> = (0..PHOTOS).map(|_| direction()).collect();
+        let mut row = |parts: &[(f32, &Vec<f32>)], noise: f32| {
+            let mut row = vec![0.0; WIDTH];
+            parts
+                .iter()
+                .for_each(|(share, part)| add(&mut row, part, *share));
+            add(&mut row, &direction(), noise);
+            unit(row)
         };
-        let photos = rows(PHOTOS, 0.45, 0.55, 2);
-        let photos: Vec<&[f32]> = photos.chunks(WIDTH).collect();
-        let texts = rows(500, 0.45, 0.55, 3);
+        let photos: Vec<Vec<f32>> = own
+            .iter()
+            .map(|own| row(&[(1.0, &common), (1.0, own)], 0.0))
+            .collect();
+        let photos: Vec<&[f32]> = photos.iter().map(Vec::as_slice).collect();
+        let text = |own| row(&[(0.35, &common), (1.0, &gap), (0.2, own)], 0.5);
+        let texts = own.iter().flat_map(text).collect();
         Self::around("invented rows", &photos, texts)
     }
 

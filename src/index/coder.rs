@@ -163,7 +163,7 @@ impl Coder {
             least: -largest,
             step,
             sum: step * levels as f32 - largest * across.len() as f32,
-            root: (across.len() as f32).sqrt(),
+            unit: (across.len() as f32).sqrt().recip(),
         }
     }
 }
@@ -189,13 +189,13 @@ pub(super) struct Query {
     pub(super) step: f32,
     /// The sum of all coordinates.
     pub(super) sum: f32,
-    /// Of the number of coordinates.
-    pub(super) root: f32,
+    /// The size of a coordinate of a row of unit length that has the same in all of them.
+    pub(super) unit: f32,
 }
 
 impl Query {
-    /// By how much the estimate of a row whose cosine with the query reaches `cosine` is wrong at most, but for one in
-    /// thousands.
+    /// By how much the estimate of a row whose cosine with the query reaches `cosine` is wrong at most, but for one in ten
+    /// thousand.
     ///
     /// The deviation is that of the paper's theorem 3.2. It goes with what the row has across the query, which is no
     /// longer than from the one to the other, and with the steps between the query's levels.
@@ -204,7 +204,7 @@ impl Query {
         /// Rows are of unit length to within f16, and figures to within 16 bits.
         const ROUNDING: f32 = 1e-3;
         let apart = (2.0 - 2.0 * cosine + ROUNDING).clamp(0.0, 1.0).sqrt();
-        let of_bits = 0.76 * self.length * apart / self.root;
+        let of_bits = 0.76 * self.length * apart * self.unit;
         let of_levels = 1.26 * self.step / 12f32.sqrt();
         DEVIATIONS * of_bits.hypot(of_levels) + ROUNDING
     }

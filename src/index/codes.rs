@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::coder::{self, Coder};
+use super::coder::{self, Coder, Query};
 use super::mapped::Mapped;
 use super::parts::in_parts;
 use super::rows::Rows;
@@ -18,7 +18,9 @@ use crate::error::{Error, Result};
 /// An axis serves until there are this many times the rows it was made of.
 const GROWTH: usize = 4;
 /// Rows that are estimated at once: their codes stay in the nearest cache.
-const RUN: usize = 256;
+const RUN: usize = 64;
+/// Bytes that lie together in memory: asking for one of them is enough.
+const PAGE: usize = 4096;
 /// Rows whose codes are made between two writes.
 const BLOCK: usize = 1 << 16;
 /// Rows whose codes a thread must have to make for its start to pay.
@@ -36,6 +38,8 @@ impl Codes {
     /// The codes in the file at `path`, of the first `rows` rows at most, up to the first that is damaged. The first
     /// `trusted` were looked at before. `None` where there are none, or their axis may no longer fit.
     pub(super) fn open(path: &Path, width: usize, rows: usize, trusted: usize) -> Option<Self> {
+        // Those that 32 bits can number; the rest is looked at row by row.
+        let rows = rows.min(u32::MAX as usize);
         let map = Mapped::open(path).ok()?;
         let coder = Coder::parse(map.bytes(), width)?;
         let codes = map.bytes()[coder::header_length(width)..].chunks_exact(coder::record(width));
@@ -57,26 +61,26 @@ impl Codes {
         self.count
     }
 
-    /// By how much the estimate of a row whose cosine with `query` reaches `cosine` is wrong at most, but for one in
-    /// thousands.
-    pub(super) fn error(&self, query: &[f32], cosine: f32) -> f32 {
-        self.coder.query(query).error(cosine)
+    /// What a query brings to a scan.
+    pub(super) fn query(&self, query: &[f32]) -> Query {
+        self.coder.query(query)
     }
 
     /// Estimates the cosine of `query` with each row of `range`, and hands it to `each` with the row.
     pub(super) fn scan(
         &self,
-        query: &[f32],
+        query: &Query,
         range: Range<usize>,
         mut each: impl FnMut(usize, f32),
     ) {
-        let query = self.coder.query(query);
         let mut estimates = [0.0; RUN];
         for first in range.clone().step_by(RUN) {
             let end = range.end.min(first + RUN);
             let estimates = &mut estimates[..end - first];
+            let next = range.end.min(end + RUN);
+            scan::prefetch(&self.map.bytes()[self.place(end)..self.place(next)], PAGE);
             scan::estimate(
-                &query,
+                query,
                 &self.map.bytes()[self.place(first)..self.place(end)],
                 estimates,
             );

@@ -12,6 +12,7 @@ mod changes;
 mod coder;
 mod codes;
 mod folder;
+mod item;
 mod mapped;
 mod parts;
 mod place;
@@ -36,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use changes::{
     Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, hash_text, walk,
 };
+pub use item::{Hash, Hit, Item, ItemFilter, Kind, SearchOptions, Stats};
 pub use place::Place;
 #[cfg(feature = "qdrant")]
 pub use qdrant::Collection;
@@ -48,118 +50,8 @@ use view::{View, at_one_moment};
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 
-/// The first half of the SHA-256 of a file's or a text's bytes.
-pub type Hash = [u8; 16];
-
 /// Rows without a code that are looked at one by one, before codes are made for them.
 const UNCODED: usize = 4096;
-
-/// Something that was indexed: an image file, or a text in a file of texts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Where it is. An index holds one item for each place.
-    pub place: Place,
-    /// Bytes of the file or the text.
-    pub size: u64,
-    /// When the file was changed last, in nanoseconds since 1970.
-    pub modified: i64,
-    /// Of the content. Items of the same content share a row.
-    pub hash: Hash,
-    /// The text; `None` for an image.
-    pub text: Option<String>,
-    /// When the photo was taken, in nanoseconds since 1970, where the content says so. Items of the same content have the
-    /// date of the first of them.
-    pub taken: Option<i64>,
-}
-
-/// What an item is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An image file.
-    Image,
-    /// A text.
-    Text,
-}
-
-impl Item {
-    /// What it is.
-    pub fn kind(&self) -> Kind {
-        if self.text.is_some() {
-            Kind::Text
-        } else {
-            Kind::Image
-        }
-    }
-}
-
-/// Which items are looked at. By default all of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ItemFilter {
-    /// Of this kind.
-    pub kind: Option<Kind>,
-    /// In one of these folders, however deep.
-    pub within: Vec<PathBuf>,
-    /// In none of these folders.
-    pub not_within: Vec<PathBuf>,
-    /// Taken, or else changed last, at this time or later, in nanoseconds since 1970.
-    pub since: Option<i64>,
-    /// Taken, or else changed last, before this time, in nanoseconds since 1970.
-    pub until: Option<i64>,
-}
-
-/// What a search gives back.
-#[derive(Debug, Clone)]
-pub struct SearchOptions {
-    /// Hits at most; 0 for all.
-    pub limit: usize,
-    /// Hits that are left out before the first.
-    pub offset: usize,
-    /// The least score of a hit.
-    pub min_score: Option<f32>,
-    /// What is searched.
-    pub filter: ItemFilter,
-}
-
-impl Default for SearchOptions {
-    fn default() -> Self {
-        Self {
-            limit: 10,
-            offset: 0,
-            min_score: None,
-            filter: ItemFilter::default(),
-        }
-    }
-}
-
-/// An item that was found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hit {
-    /// What was found.
-    pub item: Item,
-    /// Its cosine with the query, from −1 to 1, of its row as it is stored (f16: within 1e-3).
-    pub score: f32,
-    /// Its place among all hits, counted from 1.
-    pub rank: usize,
-}
-
-/// How much an index holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stats {
-    /// Image files.
-    pub images: usize,
-    /// Texts.
-    pub texts: usize,
-    /// Rows that items have.
-    pub rows: usize,
-    /// Rows that no item has any more.
-    pub freed: usize,
-    /// Values of a row.
-    pub width: usize,
-    /// What the rows were made by, as given to [`Index::create`].
-    pub model: String,
-    /// Bytes of all files of the index; 0 where a server keeps them.
-    pub bytes: u64,
-}
 
 /// Unit rows on the disk, with what they are of.
 ///
@@ -347,8 +239,8 @@ impl Index {
     ///
     /// # Cost
     ///
-    /// See `benches/search.rs`: about a millisecond and a half for each million rows and core, and ten microseconds for
-    /// each hit. A filter is looked up once: the same one again costs nothing until something is written.
+    /// See `benches/search.rs`: of 512 values, about nine milliseconds of a core for each million rows, and a few
+    /// microseconds for each hit. A filter is looked up once: the same one again costs nothing until something is written.
     ///
     /// # Errors
     ///

@@ -1,4 +1,6 @@
-//! The inner loop of a search, compiled for what the processor can do.
+//! The inner loops of a search, each compiled three times: for what any processor can do, and for what many can.
+//!
+//! All compilations do the same operations in the same order, and so give the same results.
 
 #![allow(
     unsafe_code,
@@ -7,7 +9,7 @@
 
 use super::coder::{FIGURES, LARGEST_SCALE, PLANES, Query};
 
-/// An estimate for each code. The fastest of three compilations of the same source.
+/// An estimate for each code.
 pub(super) fn estimate(query: &Query, codes: &[u8], estimates: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -67,16 +69,20 @@ fn estimate_words<const WORDS: usize>(query: &Query, codes: &[u8], estimates: &m
     let planes: [[u64; WORDS]; PLANES] =
         std::array::from_fn(|plane| std::array::from_fn(|word| query.planes[plane][word]));
     for (code, estimate) in codes.chunks_exact(8 * WORDS + FIGURES).zip(estimates) {
-        let (bits, figures) = code.split_at(8 * WORDS);
-        let (mut set, mut levels) = (0, 0);
-        for (word, bytes) in bits.as_chunks::<8>().0.iter().enumerate() {
-            let bits = u64::from_le_bytes(*bytes);
-            set += u64::from(bits.count_ones());
+        let (bytes, figures) = code.split_at(8 * WORDS);
+        let bytes = bytes.as_chunks::<8>().0;
+        // Word by word, and both counts in one number, so that one vector holds all counts and is summed once.
+        let mut counts = [0; WORDS];
+        for word in 0..WORDS {
+            let bits = u64::from_le_bytes(bytes[word]);
+            let mut levels = 0;
             for (plane, words) in planes.iter().enumerate() {
                 levels += u64::from((bits & words[word]).count_ones()) << plane;
             }
+            counts[word] = levels | u64::from(bits.count_ones()) << 32;
         }
-        *estimate = finish(query, figures, set, levels);
+        let counts: u64 = counts.iter().sum();
+        *estimate = finish(query, figures, counts >> 32, counts & 0xffff_ffff);
     }
 }
 
@@ -103,9 +109,77 @@ fn finish(query: &Query, figures: &[u8], set: u64, levels: u64) -> f32 {
     let scale = u16::from_le_bytes([figures[0], figures[1]]);
     let along = i16::from_le_bytes([figures[2], figures[3]]);
     let scale = f32::from(scale) * (LARGEST_SCALE / f32::from(u16::MAX));
-    let along = f32::from(along) / f32::from(i16::MAX);
+    let along = f32::from(along) * (1.0 / f32::from(i16::MAX));
     let at_ones = query.least * set as f32 + query.step * levels as f32;
-    query.along * along + scale * (2.0 * at_ones - query.sum) / query.root
+    query.along * along + scale * query.unit * (2.0 * at_ones - query.sum)
+}
+
+/// Asks for bytes that will soon be looked at, one in so many: waiting for them one after the other is what a search of
+/// many rows would mostly do.
+#[inline(always)]
+pub(super) fn prefetch(bytes: &[u8], step: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for byte in bytes.iter().step_by(step) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: nothing happens but that the byte comes nearer.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, step);
+}
+
+/// The dot product of a row in f16, little-endian, with a query.
+pub(super) fn dot_halves(row: &[u8], query: &[f32]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if has_avx512() {
+            // SAFETY: the processor has these instructions.
+            return unsafe { dot_halves_avx512(row, query) };
+        }
+        if has_avx2() {
+            // SAFETY: the processor has these instructions.
+            return unsafe { dot_halves_avx2(row, query) };
+        }
+    }
+    dot_halves_plain(row, query)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq,popcnt")]
+fn dot_halves_avx512(row: &[u8], query: &[f32]) -> f32 {
+    dot_halves_plain(row, query)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt")]
+fn dot_halves_avx2(row: &[u8], query: &[f32]) -> f32 {
+    dot_halves_plain(row, query)
+}
+
+/// In several sums, which the compiler can keep in vectors.
+#[inline(always)]
+fn dot_halves_plain(row: &[u8], query: &[f32]) -> f32 {
+    const LANES: usize = 32;
+    let (halves, _) = row.as_chunks::<2>();
+    let (half_chunks, half_rest) = halves.as_chunks::<LANES>();
+    let (query_chunks, query_rest) = query.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (halves, values) in half_chunks.iter().zip(query_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += widened(halves[lane]) * values[lane];
+        }
+    }
+    let rest = half_rest.iter().zip(query_rest);
+    let rest: f32 = rest.map(|(half, value)| widened(*half) * value).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// A finite f16 as f32, exactly: its bits where an f32 has them, and the difference of the exponents' biases made good.
+#[inline(always)]
+fn widened(half: [u8; 2]) -> f32 {
+    const TWO_TO_112: f32 = f32::from_bits(0x7780_0000);
+    let bits = u32::from(u16::from_le_bytes(half));
+    f32::from_bits((bits & 0x8000) << 16 | (bits & 0x7fff) << 13) * TWO_TO_112
 }
 
 #[cfg(test)]
@@ -148,7 +222,7 @@ mod tests {
         let figures = &code[8 * words..];
         let scale = f64::from(u16::from_le_bytes([figures[0], figures[1]])) / 65535.0 * 4.0;
         let along = f64::from(i16::from_le_bytes([figures[2], figures[3]])) / 32767.0;
-        (f64::from(query.along) * along + scale * sum / f64::from(query.root)) as f32
+        (f64::from(query.along) * along + scale * sum * f64::from(query.unit)) as f32
     }
 
     #[test]
@@ -163,7 +237,7 @@ mod tests {
                     words.iter().map(|word| word.count_ones()).sum::<u32>() << plane
                 })
                 .sum();
-            query.root = (64.0 * words as f32).sqrt();
+            query.unit = (64.0 * words as f32).sqrt().recip();
             (query.along, query.least, query.step) = (0.6, -0.15, 0.02);
             query.sum = query.least * 64.0 * words as f32 + query.step * levels as f32;
             let mut plain = [0.0; 37];
@@ -183,6 +257,45 @@ mod tests {
                 // SAFETY: the processor has these instructions.
                 unsafe { estimate_avx2(&query, &codes, &mut found) };
                 assert_eq!(found, plain, "{words} words, AVX2");
+            }
+        }
+    }
+
+    #[test]
+    fn every_finite_half_is_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let half = half::f16::from_bits(bits);
+            if half.is_finite() {
+                assert_eq!(
+                    widened(bits.to_le_bytes()).to_bits(),
+                    half.to_f32().to_bits()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_compilation_of_the_dot_product_is_the_same() {
+        for width in [1, 31, 32, 100, 512, 1000] {
+            let values: Vec<f32> = (0..width)
+                .map(|place| (place * 37 % 101) as f32 / 101.0 - 0.4)
+                .collect();
+            let halves = values.iter().map(|value| half::f16::from_f32(*value));
+            let row: Vec<u8> = halves.clone().flat_map(half::f16::to_le_bytes).collect();
+            let expected: f64 = halves
+                .zip(&values)
+                .map(|(half, value)| half.to_f64() * f64::from(*value))
+                .sum();
+            let plain = dot_halves_plain(&row, &values);
+            assert!(
+                (f64::from(plain) - expected).abs() < 1e-4 * expected.abs().max(1.0),
+                "{width}"
+            );
+            assert_eq!(dot_halves(&row, &values), plain);
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2() {
+                // SAFETY: the processor has these instructions.
+                assert_eq!(unsafe { dot_halves_avx2(&row, &values) }, plain);
             }
         }
     }

@@ -215,6 +215,8 @@ fn named<'a>(
     let mut changes = Changes::default();
     let mut coming: HashMap<Hash, usize> = HashMap::new();
     let mut new = Vec::new();
+    // Otherwise each look takes a lock of its own.
+    let _moment = catalog.moment()?;
     for (index, item) in items.iter().enumerate() {
         let known = match coming.get(&item.hash) {
             Some(&row) => Some(row),

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params_from_iter,
@@ -125,6 +126,8 @@ impl Catalog {
         };
         catalog.attempt(|connection| {
             connection.busy_timeout(PATIENCE)?;
+            // Otherwise a statement is compiled again for each row or name that it is asked for.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "cache_size", -65_536)
         })?;
