@@ -1,6 +1,5 @@
 //! Zero-shot classification: labels × templates → a class matrix, once; then each image against it.
 
-use std::fs;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
@@ -189,11 +188,7 @@ impl ClassCache {
         let Some(file) = self.file.as_ref().filter(|_| classes.cut.is_empty()) else {
             return;
         };
-        let partial = file.with_extension(format!("{}.partial", std::process::id()));
-        let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
-        if folder.is_ok() && npy::write(&partial, &classes.classes).is_ok() {
-            let _ = fs::rename(&partial, file);
-        }
+        cache::keep(file, |path| npy::write(path, &classes.classes));
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{assert_close, copy_bundle, golden, npy2, root};
+use common::{assert_close, copy_bundle, golden, npy2, root, stderr};
 use diptych::{Filter, ImageOptions, open_image, resize};
 use image::{ImageFormat, RgbImage, imageops};
 use serde_json::{Value, json};
@@ -37,10 +37,6 @@ fn run(command: &mut Command) -> Output {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn lines(output: &Output) -> Vec<Value> {

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{golden, root};
+use common::{golden, root, stderr};
 use diptych::{Filter, ImageOptions, open_image, resize};
 use image::{RgbImage, imageops};
 use serde_json::{Value, json};
@@ -73,10 +73,6 @@ impl Fixture {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn lines(output: &Output) -> Vec<Value> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{golden, root};
+use common::{golden, root, stderr};
 use diptych::{Embeddings, Index, Item, ItemFilter, Place};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -97,10 +97,6 @@ impl Collection {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn code(output: &Output) -> i32 {

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::golden;
+use common::{golden, stderr, write_photo};
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -34,13 +34,7 @@ impl Desk {
     /// A photo in one colour, which no other number has.
     fn add_photo(&self, name: impl AsRef<Path>, number: u32) -> PathBuf {
         let path = self.photos().join(name);
-        let [_, red, green, blue] = (number * 7919).to_be_bytes();
-        let mut image = RgbImage::from_pixel(8, 8, Rgb([red, green, blue]));
-        image.put_pixel(0, 0, Rgb([blue, red, 255 - green]));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        image
-            .save_with_format(&path, image::ImageFormat::Png)
-            .unwrap();
+        write_photo(&path, number);
         path
     }
 
@@ -78,10 +72,6 @@ impl Desk {
         let path = |hit: &Value| hit["path"].as_str().unwrap().to_owned();
         self.search(&["anything"]).iter().map(path).collect()
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn counts(

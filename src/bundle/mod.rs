@@ -9,14 +9,15 @@ mod overrides;
 mod transformers;
 
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
+use crate::cache;
 use crate::error::{Error, Result};
 use crate::graph_file;
+use crate::hex::{hex, sha256};
 use crate::preprocess::Preprocess;
 use crate::tokenize::Splitting;
 
@@ -221,11 +222,7 @@ impl Bundle {
         }
         let fingerprint = self.make_fingerprint()?;
         if let Some(kept) = kept {
-            let partial = kept.with_extension(format!("{}.partial", std::process::id()));
-            let folder = kept.parent().map_or(Ok(()), fs::create_dir_all);
-            if folder.is_ok() && fs::write(&partial, &fingerprint).is_ok() {
-                let _ = fs::rename(&partial, kept);
-            }
+            cache::keep(&kept, |path| fs::write(path, &fingerprint));
         }
         Ok(fingerprint)
     }
@@ -242,33 +239,22 @@ impl Bundle {
             name.update(metadata.len().to_le_bytes());
             name.update(modified.as_nanos().to_le_bytes());
         }
-        let name = crate::hex::hex(&name.finalize());
-        Some(crate::cache::folder()?.join("fingerprints").join(name))
+        let name = hex(&name.finalize());
+        Some(cache::folder()?.join("fingerprints").join(name))
     }
 
     fn make_fingerprint(&self) -> Result<String> {
         let mut all = Sha256::new();
         for file in &self.files {
             let name = file.strip_prefix(&self.path).unwrap_or(file);
-            let content = sha256_of_file(file).map_err(Error::read(file))?;
+            let content = fs::File::open(file).and_then(sha256);
+            let content = content.map_err(Error::read(file))?;
             // Each part is of known length or ends in NUL, so that no two lists of files look alike.
             all.update(name.to_string_lossy().replace('\\', "/"));
             all.update([0]);
             all.update(content);
         }
-        Ok(crate::hex::hex(&all.finalize()))
-    }
-}
-
-fn sha256_of_file(path: &Path) -> io::Result<[u8; 32]> {
-    let mut file = fs::File::open(path)?;
-    let mut sha256 = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(sha256.finalize().into()),
-            length => sha256.update(&buffer[..length]),
-        }
+        Ok(hex(&all.finalize()))
     }
 }
 

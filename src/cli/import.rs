@@ -81,8 +81,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         run.take(part, &mut report)?;
     }
     let mut summary = run.summary;
-    let stats = index.stats()?;
-    summary.items = stats.images + stats.texts;
+    summary.items = index.stats()?.items();
     summary.failed = report.failed();
     Output::new(arguments.json).imported(&summary)?;
     Ok(report.finish())

@@ -104,33 +104,14 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The encoder with the tower that is asked for, opened when it is first needed.
-    fn encoder(&mut self, towers: Towers) -> Result<&DualEncoder> {
-        let has_tower = |encoder: &DualEncoder| match towers {
-            Towers::Image => encoder.image_tower().is_ok(),
-            _ => encoder.text_tower().is_ok(),
-        };
-        let encoder = match self.encoder.take().filter(has_tower) {
-            Some(encoder) => encoder,
-            None => {
-                DualEncoder::open_with(&self.bundle.path, &self.common.encoder_options(towers))?
-            }
-        };
-        Ok(self.encoder.insert(encoder))
-    }
-
-    /// The encoder, and the index that takes its rows.
+    /// The encoder with the tower that is asked for, and the index that takes its rows.
     fn ready(&mut self, towers: Towers) -> Result<(&DualEncoder, &mut dyn Store)> {
-        let width = self.encoder(towers)?.width();
+        let encoder = kept_encoder(&mut self.encoder, &self.bundle, self.common, towers)?;
         let index = match self.index.take() {
             Some(index) => index,
-            None => index::create_store(&self.location, &self.identity, width)?,
+            None => index::create_store(&self.location, &self.identity, encoder.width())?,
         };
-        let index = self.index.insert(index);
-        match &self.encoder {
-            Some(encoder) => Ok((encoder, index.as_mut())),
-            None => bail!("no encoder"),
-        }
+        Ok((encoder, self.index.insert(index).as_mut()))
     }
 
     /// Makes the index hold what `paths` hold now, and the files of texts.
@@ -142,7 +123,7 @@ impl<'a> Run<'a> {
             outcome = outcome.and(self.bring_texts(file, &mut summary)?);
         }
         if let Some(index) = &self.index {
-            summary.items = indexing::count(index.as_ref())?;
+            summary.items = index.stats()?.items();
         }
         if summary.items == 0 && outcome == Outcome::Done {
             super::report::notice("nothing to index");
@@ -208,11 +189,8 @@ impl<'a> Run<'a> {
             );
         }
         let mut old = Index::open_to_write(&self.location)?;
-        let width = self.encoder(Towers::All)?.width();
-        let Some(encoder) = &self.encoder else {
-            bail!("no encoder");
-        };
-        let mut next = old.begin_next(&self.identity, width)?;
+        let encoder = kept_encoder(&mut self.encoder, &self.bundle, self.common, Towers::All)?;
+        let mut next = old.begin_next(&self.identity, encoder.width())?;
         let mut summary = Summary::default();
         let left = indexing::left(&old, &next)?;
         let mut images = Images {
@@ -223,7 +201,7 @@ impl<'a> Run<'a> {
         let mut report = self
             .common
             .report(images.len() + left.texts.len(), "images and texts");
-        summary.unchanged = indexing::count(&next)?;
+        summary.unchanged = next.stats()?.items();
         let options = self.common.pipeline_options(&self.arguments.images);
         indexing::encode(
             encoder,
@@ -236,10 +214,28 @@ impl<'a> Run<'a> {
         captions::encode(encoder, &mut next, &left.texts, &report, self.common.quiet)?;
         summary.encoded += left.texts.len();
         let index = old.take_over(next)?;
-        summary.items = indexing::count(&index)?;
+        summary.items = index.stats()?.items();
         summary.failed = report.failed();
         Ok((summary, report.finish_quietly()))
     }
+}
+
+/// The encoder that is kept, or another in its place where it lacks the tower that is asked for.
+fn kept_encoder<'k>(
+    kept: &'k mut Option<DualEncoder>,
+    bundle: &Bundle,
+    common: &Common,
+    towers: Towers,
+) -> Result<&'k DualEncoder> {
+    let has_tower = |encoder: &DualEncoder| match towers {
+        Towers::Image => encoder.image_tower().is_ok(),
+        _ => encoder.text_tower().is_ok(),
+    };
+    let encoder = match kept.take().filter(has_tower) {
+        Some(encoder) => encoder,
+        None => DualEncoder::open_with(&bundle.path, &common.encoder_options(towers))?,
+    };
+    Ok(kept.insert(encoder))
 }
 
 /// The index at `location`, if there is one, to write rows of `identity` to.

@@ -37,12 +37,6 @@ impl Summary {
     }
 }
 
-/// How many items an index holds.
-pub(super) fn count(index: &dyn Store) -> Result<usize> {
-    let stats = index.stats()?;
-    Ok(stats.images + stats.texts)
-}
-
 /// What there is to do, so that the index holds what was found.
 pub(super) fn todo(index: Option<&dyn Store>, found: &Found) -> Result<Todo> {
     let Some(index) = index else {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
@@ -154,12 +155,10 @@ impl Output {
             removed,
             failed,
         } = summary;
-        writeln!(
-            self.stdout,
+        self.told(format_args!(
             "{items} items in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
              removed, {failed} failed"
-        )?;
-        self.stdout.flush()
+        ))
     }
 
     /// Items that show nearly the same, of which the first is to be kept.
@@ -226,12 +225,10 @@ impl Output {
             return self.line(summary);
         }
         let removed = counted(summary.removed, "item");
-        writeln!(
-            self.stdout,
+        self.told(format_args!(
             "{removed} forgotten, {} left in the index",
             summary.items
-        )?;
-        self.stdout.flush()
+        ))
     }
 
     /// What was written to a folder.
@@ -245,11 +242,9 @@ impl Output {
             width,
             layout,
         } = exported;
-        writeln!(
-            self.stdout,
+        self.told(format_args!(
             "{items} items exported, rows of {width} values, layout {layout}; {failed} failed"
-        )?;
-        self.stdout.flush()
+        ))
     }
 
     /// How an index and its files are.
@@ -308,11 +303,9 @@ impl Output {
             skipped,
         } = summary;
         let moved = counted(*moved, "file");
-        writeln!(
-            self.stdout,
+        self.told(format_args!(
             "{moved} ({bytes} bytes) moved {way} {folder}; {before} were {there} already, {skipped} skipped"
-        )?;
-        self.stdout.flush()
+        ))
     }
 
     /// What was taken into an index.
@@ -327,12 +320,10 @@ impl Output {
             missing,
             failed,
         } = imported;
-        writeln!(
-            self.stdout,
+        self.told(format_args!(
             "{items} items in the index: {imported} imported, {known} of them of known content, {missing} of files that \
              are not there, {failed} failed"
-        )?;
-        self.stdout.flush()
+        ))
     }
 
     /// In place of a result: why there is none. On standard error the same is said to people.
@@ -369,6 +360,12 @@ impl Output {
                 lines.join(&format!("\n{:width$}  ", ""))
             )?;
         }
+        self.stdout.flush()
+    }
+
+    /// A line for people.
+    fn told(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        writeln!(self.stdout, "{line}")?;
         self.stdout.flush()
     }
 

@@ -49,10 +49,9 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     }
     let places: Vec<Place> = places.into_iter().collect();
     index.remove(&places)?;
-    let stats = index.stats()?;
     let summary = Summary {
         removed: places.len(),
-        items: stats.images + stats.texts,
+        items: index.stats()?.items(),
         failed: report.failed(),
     };
     Output::new(arguments.json).removed(&summary)?;

@@ -139,19 +139,12 @@ impl Merit {
         }
         let path = item.place.path();
         let found = path.metadata().map(|metadata| Stat::of(&metadata));
-        merit.is_stale = !found.is_ok_and(|found| found == stat(item));
+        merit.is_stale = !found.is_ok_and(|found| found == item.stat());
         merit.is_link = path.is_symlink();
         if let (false, Ok((width, height))) = (merit.is_stale, image_size(&path)) {
             merit.pixels = Reverse(u64::from(width) * u64::from(height));
         }
         merit
-    }
-}
-
-fn stat(item: &Item) -> Stat {
-    Stat {
-        size: item.size,
-        modified: item.modified,
     }
 }
 
@@ -194,7 +187,7 @@ fn planned_file(item: &Item, score: f32, report: &mut Report) -> Option<PlannedF
         report.fail(&format!("{}: {what}", path.display()), None);
         return None;
     }
-    let mut file = PlannedFile::new(path, stat(item));
+    let mut file = PlannedFile::new(path, item.stat());
     file.score = Some(score);
     Some(file)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -16,6 +16,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::place::Place;
 use super::{Hash, Item};
 use crate::error::{Error, Result};
+use crate::hex::sha256;
 use crate::image_file;
 
 /// Which files of a folder are found. Hidden ones never are.
@@ -214,7 +215,7 @@ pub fn compare(
     let mut changed = Vec::new();
     for file in &found.files {
         match left.remove(&file.place) {
-            Some(item) if (item.size, item.modified) == (file.stat.size, file.stat.modified) => {
+            Some(item) if item.stat() == file.stat => {
                 todo.unchanged += 1;
             }
             _ => changed.push(file),
@@ -266,17 +267,9 @@ pub fn hash_file(path: &Path) -> Result<(Hash, Stat)> {
 }
 
 fn hash_of(path: &Path) -> io::Result<(Hash, Stat)> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     let stat = Stat::of(&file.metadata()?);
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            count => digest.update(&buffer[..count]),
-        }
-    }
-    Ok((first_half(&digest.finalize()), stat))
+    Ok((first_half(&sha256(file)?), stat))
 }
 
 /// The hash that an index knows a text by: another than that of a file that holds it.

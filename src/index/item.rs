@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Place;
+use super::{Place, Stat};
 
 /// The first half of the SHA-256 of a file's or a text's bytes.
 pub type Hash = [u8; 16];
@@ -41,6 +41,14 @@ impl Item {
             Kind::Text
         } else {
             Kind::Image
+        }
+    }
+
+    /// How its file was when it was indexed; of a text, the size is its own.
+    pub fn stat(&self) -> Stat {
+        Stat {
+            size: self.size,
+            modified: self.modified,
         }
     }
 }
@@ -112,4 +120,11 @@ pub struct Stats {
     pub model: String,
     /// Bytes of all files of the index; 0 where a server keeps them.
     pub bytes: u64,
+}
+
+impl Stats {
+    /// Image files and texts together.
+    pub fn items(&self) -> usize {
+        self.images + self.texts
+    }
 }

@@ -225,10 +225,7 @@ impl Index {
     ///
     /// [`Error::Catalog`].
     pub fn sizes(&self) -> Result<HashSet<u64>> {
-        let mut sizes = HashSet::new();
-        self.catalog()
-            .has_size(&mut |size| _ = sizes.insert(size))?;
-        Ok(sizes)
+        self.catalog().sizes()
     }
 
     /// The items nearest to a query, best first; items of equal score in the order in which they were indexed.

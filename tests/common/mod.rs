@@ -4,8 +4,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use diptych::Embeddings;
+use image::{ImageFormat, Rgb, RgbImage};
 use ndarray::{Array2, ArrayD, IxDyn};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -41,6 +43,20 @@ fn copy_folder(from: &Path, to: &Path) {
             fs::copy(&path, &target).unwrap();
         }
     }
+}
+
+/// What a program said on standard error.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A small photo in a file, with its folders, in a colour that no other number has.
+pub(crate) fn write_photo(path: &Path, number: u32) {
+    let [_, red, green, blue] = (number * 7919).to_be_bytes();
+    let mut image = RgbImage::from_pixel(8, 8, Rgb([red, green, blue]));
+    image.put_pixel(0, 0, Rgb([blue, red, 255 - green]));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image.save_with_format(path, ImageFormat::Png).unwrap();
 }
 
 /// A list in a JSON file, which must hold something.

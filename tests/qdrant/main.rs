@@ -13,10 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use common::golden;
+use common::{golden, stderr, write_photo};
 use diptych::index::{Collection, Store};
 use diptych::{Embeddings, Error, Hit, Index, Item, ItemFilter, Kind, Place, SearchOptions};
-use image::{Rgb, RgbImage};
 use ndarray::Array2;
 use serde_json::Value;
 use stand_in::StandIn;
@@ -577,13 +576,7 @@ impl Desk {
 
     fn add_photo(&self, name: impl AsRef<Path>, number: u32) {
         let path = self.photos().join(name);
-        let [_, red, green, blue] = (number * 7919).to_be_bytes();
-        let mut image = RgbImage::from_pixel(8, 8, Rgb([red, green, blue]));
-        image.put_pixel(0, 0, Rgb([blue, red, 255 - green]));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        image
-            .save_with_format(&path, image::ImageFormat::Png)
-            .unwrap();
+        write_photo(&path, number);
     }
 
     fn run(&self, index: &str, arguments: &[&str]) -> Output {
@@ -616,10 +609,6 @@ fn lines(output: &Output) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Lines of hits, with scores that are near each other taken for equal.

@@ -8,7 +8,7 @@
 mod filter;
 mod writing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -220,14 +220,11 @@ impl Catalog {
     }
 
     /// The sizes of all items: whether a new file can be a copy at all.
-    pub(super) fn has_size(&self, sizes: &mut dyn FnMut(u64)) -> Result<()> {
+    pub(super) fn sizes(&self) -> Result<HashSet<u64>> {
         self.attempt(|connection| {
             let mut statement = connection.prepare_cached("SELECT size FROM item")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                sizes(row.get::<_, i64>(0)? as u64);
-            }
-            Ok(())
+            let size = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? as u64);
+            statement.query_map([], size)?.collect()
         })
     }
 
@@ -309,17 +306,12 @@ impl Catalog {
 
     /// How many rows are of texts, and of anything.
     pub(super) fn kinds(&self) -> Result<(usize, usize)> {
-        let count = |table: &str| {
-            let sql = format!("SELECT count(*) FROM {table}");
-            self.attempt(|connection| {
-                connection
-                    .prepare_cached(&sql)?
-                    .query_row([], |row| row.get(0))
-            })
-        };
-        let texts: usize = count("text")?;
+        let texts = self.count(Table::TextRows)?;
         // Counting all rows takes longer; without texts nobody needs to know.
-        let rows = if texts == 0 { 0 } else { count("content")? };
+        let rows = match texts {
+            0 => 0,
+            _ => self.count(Table::Rows)?,
+        };
         Ok((texts, rows))
     }
 
@@ -327,10 +319,14 @@ impl Catalog {
         let sql = match table {
             Table::Items => "SELECT count(*) FROM item",
             Table::Rows => "SELECT count(*) FROM content",
+            Table::TextRows => "SELECT count(*) FROM text",
             Table::Texts => "SELECT count(*) FROM item WHERE row IN (SELECT row FROM text)",
             Table::Freed => "SELECT count(*) FROM freed",
         };
-        self.attempt(|connection| connection.query_row(sql, [], |row| row.get(0)))
+        self.attempt(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            statement.query_row([], |row| row.get(0))
+        })
     }
 
     /// Rows that are in use, in ascending order.
@@ -347,6 +343,7 @@ impl Catalog {
 pub(super) enum Table {
     Items,
     Rows,
+    TextRows,
     Texts,
     Freed,
 }
