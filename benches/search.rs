@@ -14,7 +14,6 @@ use std::process::Command;
 use std::time::Instant;
 
 use diptych::{Embeddings, Hit, Index, Item, ItemFilter, Place, SearchOptions, index};
-use half::f16;
 use ndarray::ArrayView2;
 use rows::{Source, WIDTH, exact, mean_cosine, percentiles, recall, times};
 
@@ -58,7 +57,7 @@ fn measure(source: &Source, count: usize) {
     let index = Index::open(folder.path()).unwrap();
     judge(
         &index,
-        images,
+        &images,
         &[("images", &queries), ("texts", &source.texts)],
     );
     println!("insert                                     {rate:12.0} rows/s");
@@ -134,7 +133,7 @@ fn within_a_folder(number: usize) -> SearchOptions {
 }
 
 /// Recall first, then times, for each kind of query.
-fn judge(index: &Index, mut images: Vec<f32>, kinds: &[(&str, &[f32])]) {
+fn judge(index: &Index, images: &[f32], kinds: &[(&str, &[f32])]) {
     let everything = SearchOptions::default();
     let queries: Vec<Vec<&[f32]>> = kinds
         .iter()
@@ -150,35 +149,20 @@ fn judge(index: &Index, mut images: Vec<f32>, kinds: &[(&str, &[f32])]) {
                 .collect()
         })
         .collect();
-    let loops = times(20, |number| drop(exact(&images, queries[0][number], TOP)));
-    for stored in [false, true] {
-        if stored {
-            images
-                .iter_mut()
-                .for_each(|value| *value = f16::from_f32(*value).to_f32());
-        }
-        let what = if stored {
-            "f16 rows, as stored"
-        } else {
-            "f32 rows"
-        };
-        for ((queries, found), (kind, _)) in queries.iter().zip(&found).zip(kinds) {
-            let truth: Vec<_> = queries
-                .iter()
-                .map(|query| exact(&images, query, TOP))
-                .collect();
-            let score = |query: usize, row: usize| {
-                rows::dot(&images[row * WIDTH..][..WIDTH], queries[query])
-            };
-            let recall = recall(found, &truth, score);
-            println!("recall@{TOP}, {kind:6} in {what:20}       {recall:12.4}");
-            // Rounding to f16 puts a few rows in another order than the f32 rows have.
-            let least = if stored { 0.985 } else { 0.98 };
-            assert!(recall > least, "the best rows are not found");
-        }
+    let loops = times(20, |number| drop(exact(images, queries[0][number], TOP)));
+    for ((queries, found), (kind, _)) in queries.iter().zip(&found).zip(kinds) {
+        let truth: Vec<_> = queries
+            .iter()
+            .map(|query| exact(images, query, TOP))
+            .collect();
+        let score =
+            |query: usize, row: usize| rows::dot(&images[row * WIDTH..][..WIDTH], queries[query]);
+        let recall = recall(found, &truth, score);
+        println!("recall@{TOP}, {kind:6}                           {recall:12.4}");
+        assert!(recall > 0.99, "the best rows are not found");
     }
     for (number, query) in queries.iter().flatten().enumerate() {
-        assert_filter_is_exact(index, &images, query, number);
+        assert_filter_is_exact(index, images, query, number);
     }
     for ((kind, _), queries) in kinds.iter().zip(&queries) {
         let queries: Vec<Embeddings> = queries.iter().map(|query| embeddings(query)).collect();
@@ -215,7 +199,7 @@ fn assert_filter_is_exact(index: &Index, images: &[f32], query: &[f32], number: 
     assert_eq!(hits.len(), TOP);
     for (hit, score) in hits.iter().zip(scores) {
         assert_eq!(hit.item.place.folder, folder_of(number));
-        assert!((hit.score - score).abs() < 1e-5, "{} {score}", hit.score);
+        assert!((hit.score - score).abs() < 1e-4, "{} {score}", hit.score);
     }
 }
 

@@ -298,7 +298,7 @@ fn check_finds_missing_and_changed_files() {
 #[test]
 fn check_names_a_damaged_file_and_the_way_back() {
     let collection = Collection::new();
-    let path = collection.index().join("rows-1.f16");
+    let path = collection.index().join("rows-1.i16");
     let mut bytes = fs::read(&path).unwrap();
     bytes[100] ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -306,7 +306,7 @@ fn check_names_a_damaged_file_and_the_way_back() {
     assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
     let said = stderr(&output);
     assert!(
-        said.contains("rows-1.f16: file of the index is damaged: row 0 is not what was written"),
+        said.contains("rows-1.i16: file of the index is damaged: row 0 is not what was written"),
         "{said}"
     );
     assert!(said.contains("hint: encode everything again"), "{said}");

@@ -201,8 +201,8 @@ impl Query {
     /// longer than from the one to the other, and with the steps between the query's levels.
     pub(super) fn error(&self, cosine: f32) -> f32 {
         const DEVIATIONS: f32 = 4.0;
-        /// Rows are of unit length to within f16, and figures to within 16 bits.
-        const ROUNDING: f32 = 1e-3;
+        /// Rows and figures have 16 bits a value.
+        const ROUNDING: f32 = 2e-4;
         let apart = (2.0 - 2.0 * cosine + ROUNDING).clamp(0.0, 1.0).sqrt();
         let of_bits = 0.76 * self.length * apart * self.unit;
         let of_levels = 1.26 * self.step / 12f32.sqrt();

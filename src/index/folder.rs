@@ -14,7 +14,7 @@ pub(super) const NEXT_CATALOG: &str = "next.sqlite";
 const LOCK: &str = "lock";
 
 pub(super) fn rows_file(folder: &Path, generation: u64) -> PathBuf {
-    folder.join(format!("rows-{generation}.f16"))
+    folder.join(format!("rows-{generation}.i16"))
 }
 
 pub(super) fn codes_file(folder: &Path, generation: u64) -> PathBuf {
@@ -26,7 +26,7 @@ fn generation_of(path: &Path) -> Option<u64> {
     let stem = path.file_stem()?.to_str()?;
     let ending = path.extension()?.to_str()?;
     let number = match ending {
-        "f16" => stem.strip_prefix("rows-")?,
+        "i16" => stem.strip_prefix("rows-")?,
         "bits" | "partial" => stem.strip_prefix("codes-")?,
         _ => return None,
     };
@@ -49,7 +49,7 @@ pub(super) fn unused_generation(folder: &Path, current: u64) -> u64 {
 /// Whether rows lie there, with a catalog or not.
 pub(super) fn holds_rows(folder: &Path) -> bool {
     let holds_rows = |path: &PathBuf| {
-        path.extension().is_some_and(|ending| ending == "f16")
+        path.extension().is_some_and(|ending| ending == "i16")
             && generation_of(path).is_some()
             && path
                 .metadata()

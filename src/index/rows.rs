@@ -1,18 +1,16 @@
 //! The file of full rows: fixed-size records, appended and mapped.
 //!
-//! A record is a row in f16 and a checksum. Which records count, the catalog says; what lies behind the last of them
-//! was written and never named, and is written over. A record that was named is never changed, so that a reader
-//! needs no lock.
+//! A record is a row, each value as a whole number of 32,767ths, and a checksum. That is as small as f16 and, since
+//! models put half of a row into one or two large values, ten times as exact. Which records count, the catalog says;
+//! what lies behind the last of them was written and never named, and is written over. A record that was named is never
+//! changed, so that a reader needs no lock.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-
 use super::mapped::Mapped;
-use super::scan::{dot_halves, prefetch};
+use super::scan::{dot_fixed, prefetch};
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 
@@ -25,6 +23,9 @@ const CHECKSUM: usize = 4;
 /// The way back from a damaged file of rows.
 pub(super) const WAY_BACK: &str =
     "encode everything again into a new folder with --index, or restore the file";
+
+/// What 1 is written as.
+pub(super) const ONE: f32 = i16::MAX as f32;
 
 /// Bytes of a record of `width` values.
 pub(super) fn record(width: usize) -> usize {
@@ -93,7 +94,7 @@ impl Rows {
 
     /// The cosine of row `row` with a unit row.
     pub(super) fn score(&self, row: usize, query: &[f32]) -> f32 {
-        dot_halves(&self.record(row)[..2 * self.width], query)
+        dot_fixed(&self.record(row)[..2 * self.width], query) / ONE
     }
 
     /// Asks for a row that will soon be looked at.
@@ -104,14 +105,9 @@ impl Rows {
 
     /// Copies row `row` to `values`, without looking at its checksum.
     pub(super) fn read_into(&self, row: usize, values: &mut [f32]) {
-        let bytes = &self.record(row)[..2 * self.width];
-        let mut halves = [f16::ZERO; BLOCK];
-        for (values, bytes) in values.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
-            let halves = &mut halves[..values.len()];
-            for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *half = f16::from_le_bytes(*bytes);
-            }
-            halves.convert_to_f32_slice(values);
+        let (bytes, _) = self.record(row).as_chunks::<2>();
+        for (value, bytes) in values.iter_mut().zip(bytes) {
+            *value = f32::from(i16::from_le_bytes(*bytes)) / ONE;
         }
     }
 
@@ -133,9 +129,6 @@ impl Rows {
         Ok(())
     }
 }
-
-/// Values that are converted at once.
-const BLOCK: usize = 256;
 
 fn header_problem(found: &[u8], width: usize) -> String {
     if found.len() < HEADER || found[..8] != MAGIC {
@@ -214,7 +207,7 @@ impl Appender {
         })
     }
 
-    /// Writes `rows`, rounded to f16, behind the first `count` records, over whatever was left there, and waits for the
+    /// Writes `rows`, rounded, behind the first `count` records, over whatever was left there, and waits for the
     /// disk.
     pub(super) fn append(&mut self, count: usize, rows: &Embeddings) -> Result<()> {
         self.write(count, rows).map_err(Error::write(&self.path))
@@ -236,12 +229,10 @@ impl Appender {
         let start = HEADER + count * record(self.width);
         self.file.seek(SeekFrom::Start(start as u64))?;
         let mut file = BufWriter::with_capacity(1 << 20, &self.file);
-        let mut halves = vec![f16::ZERO; self.width];
         let mut bytes = vec![0; 2 * self.width];
         for index in 0..rows.len() {
-            halves.convert_from_f32_slice(rows.row(index));
-            for (bytes, half) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(&halves) {
-                *bytes = half.to_le_bytes();
+            for (bytes, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(rows.row(index)) {
+                *bytes = ((value * ONE).round() as i16).to_le_bytes();
             }
             file.write_all(&bytes)?;
             file.write_all(&crc32fast::hash(&bytes).to_le_bytes())?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use half::f16;
 use ndarray::Array2;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use super::codes::{self, Codes};
 use super::rank::{Allowed, Ranked, Scored};
 use super::rotation::split_mix;
-use super::rows::{Appender, Rows};
+use super::rows::{Appender, ONE, Rows};
 use crate::embedding::Embeddings;
 
 /// Random rows around one direction, as close to it as `cone` says: 0 for rows in all directions.
@@ -88,7 +87,9 @@ impl Files {
 
 /// The cosine of a query with a row as it is stored.
 fn exact(row: &[f32], query: &[f32]) -> f64 {
-    let stored = row.iter().map(|value| f16::from_f32(*value).to_f64());
+    let stored = row
+        .iter()
+        .map(|value| f64::from((value * ONE).round()) / f64::from(ONE));
     stored.zip(query).map(|(a, b)| a * f64::from(*b)).sum()
 }
 

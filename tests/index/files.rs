@@ -20,7 +20,7 @@ pub(crate) fn named(folder: &Path, start: &str, end: &str) -> Vec<PathBuf> {
 
 /// The one file of rows.
 pub(crate) fn rows_file(folder: &Path) -> PathBuf {
-    let found = named(folder, "rows-", ".f16");
+    let found = named(folder, "rows-", ".i16");
     assert_eq!(found.len(), 1, "{found:?}");
     found[0].clone()
 }
@@ -164,7 +164,7 @@ fn first_items() -> Vec<Item> {
 #[test]
 fn an_index_of_the_first_format_opens_and_answers() {
     let folder = tempfile::tempdir().unwrap();
-    for file in ["catalog.sqlite", "rows-1.f16"] {
+    for file in ["catalog.sqlite", "rows-1.i16"] {
         fs::copy(Path::new(FIRST).join(file), folder.path().join(file)).unwrap();
     }
     assert_holds(&Index::open(folder.path()).unwrap(), &first_items());
