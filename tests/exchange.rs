@@ -393,7 +393,7 @@ fn npy_is_rows_and_lines_and_comes_back() {
         json!({"items": 3, "imported": 3, "known": 0, "missing": 0, "failed": 0})
     );
     let expected = lines(&fixture.run(&["search", "a cat", "--json"], &[]));
-    assert_same_hits(&found, &expected, 1e-6);
+    assert_same_hits(&found, &expected, 1e-5);
     // What was imported is as if it had been indexed.
     let output = fixture
         .command(&["index", "--json"])

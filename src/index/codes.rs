@@ -1,14 +1,14 @@
 //! The file of compact codes of all rows: what a search scans before it looks at full rows.
 //!
-//! Codes are made from the rows and can be made again; a file that is missing, damaged or of another version is no
+//! Codes are made from the rows, in blocks, and can be made again; a file that is missing, damaged or of another version is no
 //! error. `coder.rs` says what a code is.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::coder::{self, Coder, Query};
+use super::coder::{self, BLOCK, Coder, Query};
 use super::mapped::Mapped;
 use super::parts::in_parts;
 use super::rows::Rows;
@@ -17,48 +17,46 @@ use crate::error::{Error, Result};
 
 /// An axis serves until there are this many times the rows it was made of.
 const GROWTH: usize = 4;
-/// Rows that are estimated at once: their codes stay in the nearest cache.
-const RUN: usize = 64;
-/// Bytes that lie together in memory: asking for one of them is enough.
-const PAGE: usize = 4096;
-/// Rows whose codes are made between two writes.
-const BLOCK: usize = 1 << 16;
-/// Rows whose codes a thread must have to make for its start to pay.
-const ROWS_A_THREAD: usize = 1000;
+/// Blocks that are made between two writes.
+const BLOCKS_A_WRITE: usize = 1 << 10;
+/// Blocks that a thread must have to make for its start to pay.
+const BLOCKS_A_THREAD: usize = 16;
 
 /// Codes that can be scanned.
 #[derive(Debug)]
 pub(super) struct Codes {
     map: Mapped,
     coder: Coder,
-    count: usize,
+    blocks: usize,
 }
 
 impl Codes {
-    /// The codes in the file at `path`, of the first `rows` rows at most, up to the first that is damaged. The first
-    /// `trusted` were looked at before. `None` where there are none, or their axis may no longer fit.
+    /// The codes in the file at `path`, of the first `rows` rows at most, up to the first block that is damaged. Those
+    /// of the first `trusted` rows were looked at before. `None` where there are none, or their axis may no longer fit.
     pub(super) fn open(path: &Path, width: usize, rows: usize, trusted: usize) -> Option<Self> {
         // Those that 32 bits can number; the rest is looked at row by row.
         let rows = rows.min(u32::MAX as usize);
         let map = Mapped::open(path).ok()?;
         let coder = Coder::parse(map.bytes(), width)?;
-        let codes = map.bytes()[coder::header_length(width)..].chunks_exact(coder::record(width));
-        let is_whole = |code: &[u8]| {
-            let (code, checksum) = code.split_at(code.len() - 4);
-            crc32fast::hash(code).to_le_bytes() == checksum
-        };
-        let known = trusted.min(codes.len()).min(rows);
-        let checked = codes
-            .take(rows)
+        let blocks = map.bytes().get(coder::header_length(width)..)?;
+        let blocks = blocks.chunks_exact(coder::block_length(width));
+        let known = (trusted.min(rows) / BLOCK).min(blocks.len());
+        let checked = blocks
+            .take(rows / BLOCK)
             .skip(known)
-            .take_while(|code| is_whole(code));
-        let count = known + checked.count();
-        (rows <= coder.basis.saturating_mul(GROWTH)).then_some(Self { map, coder, count })
+            .take_while(|block| coder::is_whole(block, width));
+        let blocks = known + checked.count();
+        (rows <= coder.basis.saturating_mul(GROWTH)).then_some(Self { map, coder, blocks })
     }
 
     /// How many rows have a code: the first ones.
     pub(super) fn len(&self) -> usize {
-        self.count
+        self.blocks * BLOCK
+    }
+
+    /// How many blocks of rows that are.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
     }
 
     /// What a query brings to a scan.
@@ -66,39 +64,29 @@ impl Codes {
         self.coder.query(query)
     }
 
-    /// Estimates the cosine of `query` with each row of `range`, and hands it to `each` with the row.
+    /// Estimates the cosine of `query` with each row of some blocks, and hands `each` the row, the estimate, and by how much
+    /// that is wrong at most, but for one in ten thousand.
     pub(super) fn scan(
         &self,
         query: &Query,
-        range: Range<usize>,
-        mut each: impl FnMut(usize, f32),
+        blocks: Range<usize>,
+        mut each: impl FnMut(usize, f32, f32),
     ) {
-        let mut estimates = [0.0; RUN];
-        for first in range.clone().step_by(RUN) {
-            let end = range.end.min(first + RUN);
-            let estimates = &mut estimates[..end - first];
-            let next = range.end.min(end + RUN);
-            scan::prefetch(&self.map.bytes()[self.place(end)..self.place(next)], PAGE);
-            scan::estimate(
-                query,
-                &self.map.bytes()[self.place(first)..self.place(end)],
-                estimates,
-            );
-            for (row, estimate) in (first..).zip(estimates) {
-                each(row, *estimate);
+        let width = self.coder.width();
+        for block in blocks {
+            let bytes = &self.map.bytes()[length(width, block)..length(width, block + 1)];
+            let (columns, figures) = coder::parts(bytes, width);
+            let scan::Estimates { cosines, errors } = scan::estimate(query, columns, figures);
+            for (row, (cosine, error)) in (block * BLOCK..).zip(cosines.into_iter().zip(errors)) {
+                each(row, cosine, error);
             }
         }
     }
-
-    /// Where in the file the code of a row begins.
-    fn place(&self, row: usize) -> usize {
-        length(self.coder.width(), row)
-    }
 }
 
-/// Bytes of a file of the codes of `rows` rows.
-fn length(width: usize, rows: usize) -> usize {
-    coder::header_length(width) + rows * coder::record(width)
+/// Bytes of a file of so many blocks.
+fn length(width: usize, blocks: usize) -> usize {
+    coder::header_length(width) + blocks * coder::block_length(width)
 }
 
 /// Removes codes of more rows than the catalog names: they were made for another catalog, which may have named other
@@ -106,13 +94,14 @@ fn length(width: usize, rows: usize) -> usize {
 pub(super) fn remove_if_longer(path: &Path, width: usize, rows: usize) {
     if path
         .metadata()
-        .is_ok_and(|metadata| metadata.len() > length(width, rows) as u64)
+        .is_ok_and(|metadata| metadata.len() > length(width, rows / BLOCK) as u64)
     {
         let _ = fs::remove_file(path);
     }
 }
 
-/// Writes the codes of rows that have none yet, all of them again where the axis may no longer fit, to `path`.
+/// Writes the codes of rows that have none yet, all of them again where the axis may no longer fit, to `path`. The last
+/// rows, which fill no block, have none.
 ///
 /// # Errors
 ///
@@ -132,8 +121,10 @@ pub(super) fn bring_up_to_date(
 
 fn append(path: &Path, codes: &Codes, rows: &Rows) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
-    file.seek(SeekFrom::Start(codes.place(codes.count) as u64))?;
-    write(&codes.coder, rows, codes.count, file)
+    file.seek(SeekFrom::Start(
+        length(codes.coder.width(), codes.blocks) as u64
+    ))?;
+    write(&codes.coder, rows, codes.blocks, file)
 }
 
 /// In another file, which then takes this one's place: whoever maps the old one keeps it.
@@ -146,27 +137,30 @@ fn rewrite(path: &Path, rows: &Rows, width: usize) -> io::Result<()> {
     fs::rename(&partial, path)
 }
 
-fn write(coder: &Coder, rows: &Rows, first: usize, file: File) -> io::Result<()> {
-    let mut file = BufWriter::new(file);
-    for first in (first..rows.len()).step_by(BLOCK) {
-        let count = BLOCK.min(rows.len() - first);
-        let parts = in_parts(count, ROWS_A_THREAD, |part| {
+/// From the block `first` on: as many as the rows fill.
+fn write(coder: &Coder, rows: &Rows, first: usize, mut file: File) -> io::Result<()> {
+    let end = rows.len() / BLOCK;
+    for first in (first..end).step_by(BLOCKS_A_WRITE) {
+        let count = BLOCKS_A_WRITE.min(end - first);
+        let parts = in_parts(count, BLOCKS_A_THREAD, |part| {
             encode(coder, rows, first + part.start..first + part.end)
         });
         for part in parts {
             file.write_all(&part)?;
         }
     }
-    file.flush()
+    Ok(())
 }
 
-/// The codes of some rows, one after the other.
-fn encode(coder: &Coder, rows: &Rows, range: Range<usize>) -> Vec<u8> {
-    let mut values = vec![0.0; coder.width()];
-    let (mut across, mut bytes) = (Vec::new(), Vec::new());
-    for row in range {
-        rows.read_into(row, &mut values);
-        coder.encode(&values, &mut across, &mut bytes);
+/// Some blocks, one after the other.
+fn encode(coder: &Coder, rows: &Rows, blocks: Range<usize>) -> Vec<u8> {
+    let mut values = vec![0.0; BLOCK * coder.width()];
+    let mut bytes = Vec::new();
+    for block in blocks {
+        for (row, values) in (block * BLOCK..).zip(values.chunks_exact_mut(coder.width())) {
+            rows.read_into(row, values);
+        }
+        coder.encode(&values, &mut bytes);
     }
     bytes
 }

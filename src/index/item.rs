@@ -97,7 +97,7 @@ impl Default for SearchOptions {
 pub struct Hit {
     /// What was found.
     pub item: Item,
-    /// Its cosine with the query, from −1 to 1, of its row as it is stored (16 bits a value: as a rule within 3e-5).
+    /// Its cosine with the query, from −1 to 1, of its row as it is stored (16 bits a value: as a rule within 2e-5).
     pub score: f32,
     /// Its place among all hits, counted from 1.
     pub rank: usize,

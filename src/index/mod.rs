@@ -241,7 +241,8 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// [`Error::Width`] if the query is of another width; [`Error::Damaged`] if the row of a hit is not what was written.
+    /// [`Error::Width`] if the query is of another width; [`Error::Damaged`] if a row that was looked at is not what was
+    /// written.
     ///
     /// # Panics
     ///
@@ -261,11 +262,10 @@ impl Index {
             }
             let allowed = view.allowed(catalog, &options.filter)?;
             let count = last.min(view.rows.len());
-            let best = view.ranked().best(query.row(0), &allowed, count);
+            let best = view.ranked().best(query.row(0), &allowed, count)?;
             let least = options.min_score.unwrap_or(f32::NEG_INFINITY);
             let mut hits = Vec::new();
             for (row, score) in best.into_iter().take_while(|(_, score)| *score >= least) {
-                view.rows.check(row)?;
                 let items = catalog.items_of(row, &options.filter)?;
                 let hit = |item| Hit {
                     item,

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::coder::Query;
+use super::coder::{BLOCK, Query};
 use super::codes::Codes;
 use super::parts::in_parts;
 use super::rows::Rows;
+use crate::error::Result;
 
 /// Rows of one collection, with the codes of the first of them.
 #[derive(Debug, Clone, Copy)]
@@ -32,11 +33,10 @@ const ROWS_A_CANDIDATE: usize = 150;
 const FIRST_EACH: usize = 20;
 /// Fewer allowed rows than one in so many are looked at directly.
 const DIRECT: usize = 32;
-/// Places, and rows at each of them, that tell beforehand how good the best estimates will be.
-const SAMPLED_PLACES: usize = 256;
-const SAMPLED_ROWS: usize = 32;
-/// Codes, and rows, that a thread must have for its start to pay.
-const CODES_A_THREAD: usize = 20_000;
+/// Blocks of codes that tell beforehand how good the best estimates will be.
+const SAMPLED_BLOCKS: usize = 128;
+/// Blocks of codes, and rows, that a thread must have for its start to pay.
+const BLOCKS_A_THREAD: usize = 500;
 const ROWS_A_THREAD: usize = 500;
 
 /// Rows that are asked for before they are looked at.
@@ -47,12 +47,21 @@ pub(super) type Scored = (usize, f32);
 
 impl Ranked<'_> {
     /// The `count` best rows of `allowed`, best first, rows of equal score in their order.
-    pub(super) fn best(&self, query: &[f32], allowed: &Allowed, count: usize) -> Vec<Scored> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`](crate::Error::Damaged) if a full row that was looked at is not what was written.
+    pub(super) fn best(
+        &self,
+        query: &[f32],
+        allowed: &Allowed,
+        count: usize,
+    ) -> Result<Vec<Scored>> {
         let total = self.rows.len();
         let least = FEWEST_CANDIDATES + total / ROWS_A_CANDIDATE;
         let wanted = least.max(CANDIDATES_EACH * count);
         let mut scored = match (allowed, self.codes) {
-            (_, _) if count == 0 => Vec::new(),
+            (_, _) if count == 0 => Ok(Vec::new()),
             (Allowed::Only(rows), _) if rows.len() <= total / DIRECT + wanted => {
                 self.scored(query, rows)
             }
@@ -60,15 +69,15 @@ impl Ranked<'_> {
                 self.best_by_codes(codes, query, allowed, count, wanted)
             }
             _ => self.scored(query, &allowed.among(0..total)),
-        };
+        }?;
         keep_best(&mut scored, count);
         scored.sort_unstable_by(by_score);
-        scored
+        Ok(scored)
     }
 
     /// The `count` best rows and others: of the best `wanted` by their codes, and of all that have none.
     ///
-    /// Candidates whose estimate cannot be so wrong that they reach what the first of them have reached are left out.
+    /// Candidates that cannot reach what the first of them have reached are left out.
     fn best_by_codes(
         &self,
         codes: &Codes,
@@ -76,7 +85,7 @@ impl Ranked<'_> {
         allowed: &Allowed,
         count: usize,
         wanted: usize,
-    ) -> Vec<Scored> {
+    ) -> Result<Vec<Scored>> {
         let coded = codes.query(query);
         let mut candidates = candidates(codes, &coded, allowed, wanted);
         let first = (FIRST_EACH * count).min(candidates.len());
@@ -86,27 +95,34 @@ impl Ranked<'_> {
         let (first, others) = candidates.split_at(first);
         let uncoded = allowed.among(codes.len()..self.rows.len());
         let first = first.iter().map(|candidate| candidate.row());
-        let mut scored = self.scored(query, &first.chain(uncoded).collect::<Vec<_>>());
+        let mut scored = self.scored(query, &first.chain(uncoded).collect::<Vec<_>>())?;
         keep_best(&mut scored, count);
         let reached = scored.get(count - 1).map_or(-1.0, |(_, score)| *score);
-        let least = reached - coded.error(reached);
-        let others = others.iter().filter(|other| other.estimate() >= least);
+        let others = others.iter().filter(|other| other.most() >= reached);
         let mut others: Vec<usize> = others.map(|other| other.row()).collect();
         others.sort_unstable();
-        scored.extend(self.scored(query, &others));
-        scored
+        scored.extend(self.scored(query, &others)?);
+        Ok(scored)
     }
 
     /// The rows of `allowed` whose cosine with `query` reaches `least`, best first.
-    pub(super) fn reaching(&self, query: &[f32], allowed: &Allowed, least: f32) -> Vec<Scored> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`](crate::Error::Damaged), as everything that looks at full rows.
+    pub(super) fn reaching(
+        &self,
+        query: &[f32],
+        allowed: &Allowed,
+        least: f32,
+    ) -> Result<Vec<Scored>> {
         let coded = self.codes.map_or(0, Codes::len);
         let found = self.codes.map_or_else(Vec::new, |codes| {
             let query = codes.query(query);
-            let least = least - query.error(least);
-            in_parts(coded, CODES_A_THREAD, |part| {
+            in_parts(codes.blocks(), BLOCKS_A_THREAD, |part| {
                 let mut found = Vec::new();
-                codes.scan(&query, part, |row, estimate| {
-                    if estimate >= least {
+                codes.scan(&query, part, |row, estimate, error| {
+                    if estimate + error >= least {
                         found.push(row);
                     }
                 });
@@ -116,30 +132,31 @@ impl Ranked<'_> {
         });
         let found = found.into_iter().chain(coded..self.rows.len());
         let candidates: Vec<usize> = found.filter(|&row| allowed.contains(row)).collect();
-        let mut scored = self.scored(query, &candidates);
+        let mut scored = self.scored(query, &candidates)?;
         scored.retain(|(_, score)| *score >= least);
         scored.sort_unstable_by(by_score);
-        scored
+        Ok(scored)
     }
 
     /// The cosines of some rows.
-    fn scored(&self, query: &[f32], rows: &[usize]) -> Vec<Scored> {
+    fn scored(&self, query: &[f32], rows: &[usize]) -> Result<Vec<Scored>> {
         let parts = in_parts(rows.len(), ROWS_A_THREAD, |part| {
             let rows = &rows[part];
             let score = |(place, &row): (usize, &usize)| {
                 if let Some(&ahead) = rows.get(place + AHEAD) {
                     self.rows.prefetch(ahead);
                 }
-                (row, self.rows.score(row, query))
+                Ok((row, self.rows.score(row, query)?))
             };
-            rows.iter().enumerate().map(score).collect::<Vec<_>>()
+            rows.iter().enumerate().map(score).collect()
         });
-        parts.concat()
+        let parts: Result<Vec<Vec<Scored>>> = parts.into_iter().collect();
+        Ok(parts?.concat())
     }
 }
 
-/// The rows of the `wanted` best estimates, in no order.
-fn candidates(codes: &Codes, query: &Query, allowed: &Allowed, wanted: usize) -> Vec<Estimated> {
+/// The rows that may be the best, `wanted` of them, in no order.
+fn candidates(codes: &Codes, query: &Query, allowed: &Allowed, wanted: usize) -> Vec<Candidate> {
     let floor = floor(codes, query, allowed, wanted);
     let found = above(codes, query, allowed, wanted, floor);
     if found.len() < wanted && floor > f32::NEG_INFINITY {
@@ -148,19 +165,20 @@ fn candidates(codes: &Codes, query: &Query, allowed: &Allowed, wanted: usize) ->
     found
 }
 
-/// Of the rows whose estimates exceed `floor`, the `wanted` best.
+/// Of the rows whose cosines may exceed `floor`, the `wanted` best.
 fn above(
     codes: &Codes,
     query: &Query,
     allowed: &Allowed,
     wanted: usize,
     floor: f32,
-) -> Vec<Estimated> {
-    let parts = in_parts(codes.len(), CODES_A_THREAD, |part| {
+) -> Vec<Candidate> {
+    let parts = in_parts(codes.blocks(), BLOCKS_A_THREAD, |part| {
         let mut best = Best::new(wanted, floor);
-        codes.scan(query, part, |row, estimate| {
-            if estimate > best.least && allowed.contains(row) {
-                best.offer(row, estimate);
+        codes.scan(query, part, |row, estimate, error| {
+            let most = estimate + error;
+            if most > best.least && allowed.contains(row) {
+                best.offer(row, most);
             }
         });
         best.kept
@@ -171,23 +189,21 @@ fn above(
     best.kept
 }
 
-/// What the `wanted` best estimates probably exceed, as a few rows here and there tell.
+/// What the `wanted` best candidates probably exceed, as a few rows here and there tell.
 fn floor(codes: &Codes, query: &Query, allowed: &Allowed, wanted: usize) -> f32 {
-    let step = codes.len() / SAMPLED_PLACES;
-    let mut sample = Vec::with_capacity(SAMPLED_PLACES * SAMPLED_ROWS);
-    for first in (0..SAMPLED_PLACES).map(|place| place * step) {
-        codes.scan(
-            query,
-            first..first + SAMPLED_ROWS.min(step),
-            |row, estimate| {
-                if allowed.contains(row) {
-                    sample.push(estimate);
-                }
-            },
-        );
+    let step = codes.blocks().div_ceil(SAMPLED_BLOCKS);
+    let mut sample = Vec::with_capacity(SAMPLED_BLOCKS * BLOCK);
+    let mut looked_at = 0;
+    for block in (0..codes.blocks()).step_by(step) {
+        looked_at += BLOCK;
+        codes.scan(query, block..block + 1, |row, estimate, error| {
+            if allowed.contains(row) {
+                sample.push(estimate + error);
+            }
+        });
     }
     // As many again to half, since the sample may be a little too good.
-    let rank = wanted * SAMPLED_PLACES * SAMPLED_ROWS / codes.len() * 3 / 2;
+    let rank = wanted * looked_at / codes.len() * 3 / 2;
     if rank >= sample.len() {
         return f32::NEG_INFINITY;
     }
@@ -208,14 +224,14 @@ impl Allowed {
     }
 }
 
-/// A row and the estimate of its cosine in one number, which is larger the better the estimate is and, of equal ones,
-/// the earlier the row.
+/// A row and what its cosine is at most, as its code tells, in one number, which is larger the more that is and, of equal
+/// ones, the earlier the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Estimated(u64);
+struct Candidate(u64);
 
-impl Estimated {
-    fn new(row: usize, estimate: f32) -> Self {
-        let bits = estimate.to_bits();
+impl Candidate {
+    fn new(row: usize, most: f32) -> Self {
+        let bits = most.to_bits();
         let ordered = if bits >> 31 == 0 {
             bits | 1 << 31
         } else {
@@ -228,7 +244,7 @@ impl Estimated {
         !(self.0 as u32) as usize
     }
 
-    fn estimate(self) -> f32 {
+    fn most(self) -> f32 {
         let ordered = (self.0 >> 32) as u32;
         let bits = if ordered >> 31 == 1 {
             ordered & !(1 << 31)
@@ -243,8 +259,8 @@ impl Estimated {
 #[derive(Debug)]
 struct Best {
     wanted: usize,
-    kept: Vec<Estimated>,
-    /// What an estimate must exceed to be of use.
+    kept: Vec<Candidate>,
+    /// What a candidate must exceed to be of use.
     least: f32,
 }
 
@@ -258,11 +274,11 @@ impl Best {
         }
     }
 
-    fn offer(&mut self, row: usize, estimate: f32) {
-        self.kept.push(Estimated::new(row, estimate));
+    fn offer(&mut self, row: usize, most: f32) {
+        self.kept.push(Candidate::new(row, most));
         if self.kept.len() == 2 * self.wanted {
             self.cut();
-            self.least = self.kept[self.wanted - 1].estimate();
+            self.least = self.kept[self.wanted - 1].most();
         }
     }
 
@@ -293,15 +309,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn estimates_are_ordered_with_their_rows() {
-        let estimates = [-1.0, -0.5, -0.0, 0.0, 1e-9, 0.5, 0.75, 1.0];
+    fn candidates_are_ordered_with_their_rows() {
+        let cosines = [-1.0, -0.5, -0.0, 0.0, 1e-9, 0.5, 0.75, 1.0];
         let mut all = Vec::new();
-        for estimate in estimates {
+        for most in cosines {
             for row in [u32::MAX as usize, 70_000, 1, 0] {
-                let estimated = Estimated::new(row, estimate);
-                assert_eq!(estimated.row(), row);
-                assert_eq!(estimated.estimate().to_bits(), estimate.to_bits());
-                all.push(estimated);
+                let candidate = Candidate::new(row, most);
+                assert_eq!(candidate.row(), row);
+                assert_eq!(candidate.most().to_bits(), most.to_bits());
+                all.push(candidate);
             }
         }
         assert!(all.is_sorted());

@@ -1,16 +1,16 @@
 //! The file of full rows: fixed-size records, appended and mapped.
 //!
-//! A record is a row, each value as a whole number of 32,767ths, and a checksum. That is as small as f16 and, since
-//! models put half of a row into one or two large values, ten times as exact. Which records count, the catalog says;
-//! what lies behind the last of them was written and never named, and is written over. A record that was named is never
-//! changed, so that a reader needs no lock.
+//! A record is a row as whole numbers of 16 bits, the step between them as f32, so that the largest is 32,767, and a
+//! checksum. That is as small as f16 and far more exact. Which records count, the catalog says; what lies behind the last
+//! of them was written and never named, and is written over. A record that was named is never changed, so that a reader
+//! needs no lock.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::mapped::Mapped;
-use super::scan::{dot_fixed, prefetch};
+use super::scan::{dot_numbers, prefetch};
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 
@@ -18,18 +18,16 @@ const MAGIC: [u8; 8] = *b"diptychR";
 const VERSION: u32 = 1;
 /// Magic, version, width, and room to come.
 pub(super) const HEADER: usize = 64;
+const STEP: usize = 4;
 const CHECKSUM: usize = 4;
 
 /// The way back from a damaged file of rows.
 pub(super) const WAY_BACK: &str =
     "encode everything again into a new folder with --index, or restore the file";
 
-/// What 1 is written as.
-pub(super) const ONE: f32 = i16::MAX as f32;
-
 /// Bytes of a record of `width` values.
 pub(super) fn record(width: usize) -> usize {
-    2 * width + CHECKSUM
+    2 * width + STEP + CHECKSUM
 }
 
 fn header(width: usize) -> [u8; HEADER] {
@@ -93,8 +91,21 @@ impl Rows {
     }
 
     /// The cosine of row `row` with a unit row.
-    pub(super) fn score(&self, row: usize, query: &[f32]) -> f32 {
-        dot_fixed(&self.record(row)[..2 * self.width], query) / ONE
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if the row is not what was written: it might hide a hit, or be a wrong one.
+    pub(super) fn score(&self, row: usize, query: &[f32]) -> Result<f32> {
+        self.check(row)?;
+        let (numbers, step) = self.values(row);
+        Ok(step * dot_numbers(numbers, query))
+    }
+
+    /// The whole numbers of a row, and the step between them.
+    fn values(&self, row: usize) -> (&[u8], f32) {
+        let (numbers, rest) = self.record(row).split_at(2 * self.width);
+        let step = rest.first_chunk().expect("a record has a step");
+        (numbers, f32::from_le_bytes(*step))
     }
 
     /// Asks for a row that will soon be looked at.
@@ -105,9 +116,9 @@ impl Rows {
 
     /// Copies row `row` to `values`, without looking at its checksum.
     pub(super) fn read_into(&self, row: usize, values: &mut [f32]) {
-        let (bytes, _) = self.record(row).as_chunks::<2>();
-        for (value, bytes) in values.iter_mut().zip(bytes) {
-            *value = f32::from(i16::from_le_bytes(*bytes)) / ONE;
+        let (numbers, step) = self.values(row);
+        for (value, bytes) in values.iter_mut().zip(numbers.as_chunks::<2>().0) {
+            *value = step * f32::from(i16::from_le_bytes(*bytes));
         }
     }
 
@@ -121,8 +132,9 @@ impl Rows {
             let problem = format!("it has no row {row}, which the catalog names");
             return Err(Error::damaged(&self.path, problem, WAY_BACK));
         }
-        let (values, checksum) = self.record(row).split_at(2 * self.width);
-        if crc32fast::hash(values).to_le_bytes() != checksum {
+        let record = self.record(row);
+        let (checked, checksum) = record.split_at(record.len() - CHECKSUM);
+        if crc32fast::hash(checked).to_le_bytes() != checksum {
             let problem = format!("row {row} is not what was written");
             return Err(Error::damaged(&self.path, problem, WAY_BACK));
         }
@@ -229,16 +241,32 @@ impl Appender {
         let start = HEADER + count * record(self.width);
         self.file.seek(SeekFrom::Start(start as u64))?;
         let mut file = BufWriter::with_capacity(1 << 20, &self.file);
-        let mut bytes = vec![0; 2 * self.width];
+        let mut bytes = Vec::with_capacity(record(self.width));
         for index in 0..rows.len() {
-            for (bytes, value) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(rows.row(index)) {
-                *bytes = ((value * ONE).round() as i16).to_le_bytes();
-            }
+            bytes.clear();
+            pack(rows.row(index), &mut bytes);
             file.write_all(&bytes)?;
-            file.write_all(&crc32fast::hash(&bytes).to_le_bytes())?;
         }
         file.flush()?;
         drop(file);
         self.file.sync_data()
     }
+}
+
+/// Appends the record of a row.
+fn pack(row: &[f32], bytes: &mut Vec<u8>) {
+    let step = step_of(row);
+    for value in row {
+        bytes.extend(((value / step).round() as i16).to_le_bytes());
+    }
+    bytes.extend(step.to_le_bytes());
+    bytes.extend(crc32fast::hash(bytes).to_le_bytes());
+}
+
+/// The step at which the largest value of a row is the largest number.
+pub(super) fn step_of(row: &[f32]) -> f32 {
+    let largest = row
+        .iter()
+        .fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    largest / f32::from(i16::MAX)
 }

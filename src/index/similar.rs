@@ -56,7 +56,7 @@ fn groups(
             continue;
         }
         let query = view.read(&[row])?;
-        let like = view.ranked().reaching(query.row(0), &allowed, least);
+        let like = view.ranked().reaching(query.row(0), &allowed, least)?;
         let others = like.into_iter().filter(|(other, _)| *other != row);
         let mut group = Vec::new();
         for (other, score) in std::iter::once((row, 1.0)).chain(others) {

@@ -41,7 +41,7 @@ fn compaction_keeps_every_answer() {
     assert_ne!(rows_file(folder.path()), file);
     let stats = index.stats().unwrap();
     assert_eq!((stats.rows, stats.freed), (182, 0));
-    let record = 2 * WIDTH as u64 + 4;
+    let record = 2 * WIDTH as u64 + 8;
     let file = fs::metadata(rows_file(folder.path())).unwrap();
     assert_eq!(file.len(), 64 + 182 * record);
     for open in [index, Index::open(folder.path()).unwrap()] {
@@ -64,7 +64,7 @@ fn an_index_of_which_half_was_removed_grows_smaller_by_itself() {
     assert_eq!(index.stats().unwrap().freed, 0);
     assert_eq!(
         fs::metadata(rows_file(folder.path())).unwrap().len(),
-        64 + 4400 * (2 * WIDTH as u64 + 4)
+        64 + 4400 * (2 * WIDTH as u64 + 8)
     );
     assert_eq!(named(folder.path(), "codes-", ".bits").len(), 1);
     assert_holds(&index, &images(4600..9000));
@@ -77,7 +77,7 @@ fn what_was_written_and_never_named_is_not_found_and_written_over() {
     drop(index);
     let path = rows_file(folder.path());
     let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-    file.write_all(&[0x3c; 10 * (2 * WIDTH + 4) + 7]).unwrap();
+    file.write_all(&[0x3c; 10 * (2 * WIDTH + 8) + 7]).unwrap();
     drop(file);
     assert_holds(&Index::open(folder.path()).unwrap(), &images(0..20));
     let mut index = Index::open_to_write(folder.path()).unwrap();
