@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use common::{npy2, root};
 use diptych::pipeline::{PipelineOptions, encode_files};
-use diptych::{DualEncoder, Embeddings, top_k};
+use diptych::{DualEncoder, Embeddings, Index, Item, Place, SearchOptions, index, top_k};
 
 fn folder() -> PathBuf {
     PathBuf::from(
@@ -86,6 +86,55 @@ fn published_rows_rank_as_published() {
     let scores = images.scores(&texts).unwrap();
     let matched = scores.diag().mean().unwrap();
     assert!((matched - 0.325).abs() < 5e-4, "{matched}");
+}
+
+/// Rows of photos and of what lies between any two of them, so many that codes choose, and captions to search with.
+#[test]
+#[ignore = "needs DIPTYCH_FLICKR"]
+fn an_index_of_real_rows_finds_what_a_full_sort_finds() {
+    let folder = folder();
+    let images = Embeddings::new(npy2(&folder.join("image_embeddings.npy"))).unwrap();
+    let texts = Embeddings::new(npy2(&folder.join("text_embeddings.npy"))).unwrap();
+    let photos: Vec<Embeddings> = images.split().step_by(5).collect();
+    let mut rows = photos.clone();
+    for (number, first) in photos.iter().enumerate() {
+        for second in &photos[number + 1..] {
+            let both = Embeddings::concat(512, &[first.clone(), second.clone()]).unwrap();
+            rows.push(both.weighted(&[1.0, 1.0]).unwrap());
+        }
+    }
+    let rows = Embeddings::concat(512, &rows).unwrap();
+    let item = |number: usize| Item {
+        place: Place {
+            folder: "/photos".into(),
+            name: number.to_string().into(),
+        },
+        size: 1,
+        modified: 0,
+        hash: index::hash(&number.to_le_bytes()),
+        text: None,
+        taken: None,
+    };
+    let items: Vec<Item> = (0..rows.len()).map(item).collect();
+    let made = tempfile::tempdir().unwrap();
+    let mut index = Index::create(made.path(), "CLIP ViT-B/32", 512).unwrap();
+    index.add(&items, &rows).unwrap();
+
+    let scores = texts.scores(&rows).unwrap();
+    let mut found = 0;
+    for (text, scores) in texts.split().zip(scores.outer_iter()) {
+        let hits = index.search(&text, &SearchOptions::default()).unwrap();
+        let expected = top_k(scores.as_slice().unwrap(), 10);
+        let least = expected[9].1;
+        for hit in hits {
+            let number: usize = hit.item.place.name.to_str().unwrap().parse().unwrap();
+            assert!((hit.score - scores[number]).abs() < 3e-5);
+            found += usize::from(scores[number] >= least);
+        }
+    }
+    let recall = found as f32 / 5000.0;
+    println!("{} rows, 500 captions: recall@10 {recall:.4}", rows.len());
+    assert!(recall >= 0.999, "{recall}");
 }
 
 /// Photos and captions through the bundled model: decoded, prepared, encoded, ranked.

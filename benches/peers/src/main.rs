@@ -1,4 +1,5 @@
-//! The same rows and queries as in `benches/search.rs`, in USearch's graph of neighbours and in diptych's index.
+//! The same rows and queries as in `benches/search.rs`, in USearch's graph of neighbours, in a plain loop, and in
+//! diptych's index.
 //!
 //! `cargo run --release` in this folder; `-- --million` for ten times as many rows.
 
@@ -17,7 +18,7 @@ use usearch::{IndexOptions, MetricKind, ScalarKind};
 
 const TOP: usize = 10;
 const QUERIES: usize = 100;
-const TIMED: usize = 1000;
+const TIMED: usize = 300;
 /// The filter keeps one row in so many.
 const FOLDERS: usize = 500;
 const BATCH: usize = 50_000;
@@ -86,6 +87,10 @@ fn measure(source: &Source, count: usize) {
         };
         task.judge(&format!("diptych, {kind}"), |query| {
             found(&ours, query, ItemFilter::default())
+        });
+        task.judge(&format!("plain loop over f32 rows, {kind}"), |query| {
+            let best = exact(&images, query, TOP).into_iter();
+            best.map(|(row, _)| row).collect()
         });
         for expansion in EXPANSIONS {
             theirs.change_expansion_search(expansion);
