@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
-use crate::bundle::{Activation, Bundle, Layout};
+use crate::bundle::{Activation, Bundle, Layout, Towers};
 use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
 use crate::runtime;
@@ -42,17 +42,6 @@ impl Default for EncoderOptions {
             notice,
         }
     }
-}
-
-/// Which towers are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Towers {
-    /// Every tower that the bundle has.
-    All,
-    /// The image tower, which the bundle must have.
-    Image,
-    /// The text tower, which the bundle must have.
-    Text,
 }
 
 /// Where the scale comes from.
@@ -142,7 +131,15 @@ impl DualEncoder {
     ///
     /// Those of [`DualEncoder::open`]; [`Error::NoTower`] if a tower that is asked for is not there.
     pub fn open_with(path: impl AsRef<Path>, options: &EncoderOptions) -> Result<Self> {
-        let bundle = Bundle::open(path)?;
+        Self::from_bundle(Bundle::open(path)?, options)
+    }
+
+    /// The model in `bundle`, opened as `options` say.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DualEncoder::open_with`], except those of opening the bundle.
+    pub fn from_bundle(bundle: Bundle, options: &EncoderOptions) -> Result<Self> {
         require(&bundle, options.towers)?;
         let (image, text) = open_towers(&bundle, options)?;
         let mut encoder = Self {

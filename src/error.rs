@@ -85,6 +85,26 @@ pub enum Error {
         /// What is read from it.
         states: &'static str,
     },
+    /// A tower has no graph of the precision that was asked for.
+    #[error("{}: no {tower} graph of precision {asked}, found {found}", path.display())]
+    NoPrecision {
+        /// The bundle's folder or name.
+        path: PathBuf,
+        /// "image" or "text"; "image and text" where one graph is both.
+        tower: &'static str,
+        /// The precision that was asked for.
+        asked: String,
+        /// Those that are there.
+        found: String,
+    },
+    /// What should name precisions does not.
+    #[error(
+        "precision is {found:?}, expected a word such as fp16, or one for a tower, such as image=int8,text=fp32"
+    )]
+    BadPrecision {
+        /// What was given.
+        found: String,
+    },
     /// A JSON file could not be parsed.
     #[error("{}: not valid JSON for what it should state: {source}", path.display())]
     Json {
@@ -355,6 +375,7 @@ impl Error {
                  textual/model.onnx, visual.onnx and text.onnx, or one model.onnx; see onnx/README.md"
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
+            Error::NoPrecision { .. } => "give one that is there with --precision",
             Error::NoTower { tower: "image", .. } => {
                 "this bundle encodes texts only; choose another with --model"
             }

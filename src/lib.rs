@@ -69,11 +69,14 @@ mod tower;
 mod wheel;
 mod zero_shot;
 
-pub use bundle::{Activation, Bundle, Head, ImageFiles, Layout, Pad, TextConfig, TextFiles};
+pub use bundle::{
+    Activation, Bundle, BundleOptions, Head, ImageFiles, Layout, Pad, Precisions, TextConfig,
+    TextFiles, Towers,
+};
 pub use clean::Cleaning;
 pub use cluster::Clusters;
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};
-pub use encoder::{Calibration, DualEncoder, EncoderOptions, ScaleOrigin, Towers};
+pub use encoder::{Calibration, DualEncoder, EncoderOptions, ScaleOrigin};
 pub use error::{Error, Result};
 pub use image_file::{
     IMAGE_ENDINGS, ImageOptions, decode_image, has_image_ending, image_size, open_image,

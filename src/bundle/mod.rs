@@ -3,16 +3,20 @@
 //! Fills in the settings of preprocess and tokenize, which do not know that bundles exist. It loads no graph: what only
 //! a graph can say (image side, context length, outputs) is reconciled by the tower.
 
+mod choice;
 mod json;
 mod open_clip;
 mod overrides;
 mod transformers;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
+
+pub use choice::Precisions;
 
 use crate::cache;
 use crate::error::{Error, Result};
@@ -138,6 +142,27 @@ pub enum Pad {
     Id(u32),
 }
 
+/// Which towers are meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Towers {
+    /// Every tower that the bundle has.
+    #[default]
+    All,
+    /// The image tower, which the bundle must have.
+    Image,
+    /// The text tower, which the bundle must have.
+    Text,
+}
+
+/// Which of a bundle's files are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BundleOptions {
+    /// The towers. Of one graph for both, both are meant.
+    pub towers: Towers,
+    /// The precisions of their graphs.
+    pub precisions: Precisions,
+}
+
 /// A model on disk.
 ///
 /// # Example
@@ -179,9 +204,22 @@ impl Bundle {
     /// [`Error::NotABundle`] if no layout fits, [`Error::MissingFile`] if one fits but a file that it needs is not
     /// there, [`Error::Config`] if a file states a value that is unknown.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &BundleOptions::default())
+    }
+
+    /// The bundle in folder `path`, with the towers and precisions that `options` ask for.
+    ///
+    /// # Cost
+    ///
+    /// That of [`Bundle::open`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bundle::open`]; [`Error::NoPrecision`] if a tower is there, but not in the precision asked for.
+    pub fn open_with(path: impl AsRef<Path>, options: &BundleOptions) -> Result<Self> {
         let path = path.as_ref();
         fs::read_dir(path).map_err(Error::read(path))?;
-        let graphs = find_graphs(path)?.ok_or_else(|| not_a_bundle(path))?;
+        let graphs = find_graphs(path, options)?.ok_or_else(|| not_a_bundle(path))?;
         let mut bundle = match graphs.layout {
             Layout::Transformers | Layout::Combined => transformers::open(path, &graphs)?,
             Layout::Immich | Layout::OpenClip => open_clip::open(path, &graphs)?,
@@ -202,7 +240,7 @@ impl Bundle {
     }
 
     /// SHA-256 over every file of the bundle, as hexadecimal digits: two bundles with equal fingerprints give equal
-    /// rows.
+    /// rows. It covers the files of the towers and precisions that the bundle was opened with.
     ///
     /// # Cost
     ///
@@ -266,39 +304,37 @@ struct Graphs {
     text: Option<PathBuf>,
 }
 
-fn find_graphs(path: &Path) -> Result<Option<Graphs>> {
-    let file = |name: &str| Some(path.join(name)).filter(|file| file.is_file());
-    let variant =
-        |name| find_variant(&path.join("onnx"), name).or_else(|| find_variant(path, name));
-    let pairs = [
-        (
-            Layout::Immich,
-            file("visual/model.onnx"),
-            file("textual/model.onnx"),
-        ),
-        (
-            Layout::OpenClip,
-            file("visual.onnx"),
-            file("text.onnx").or_else(|| file("textual.onnx")),
-        ),
-        (
-            Layout::Transformers,
-            variant("vision_model"),
-            variant("text_model"),
-        ),
-    ];
-    let found = pairs
-        .into_iter()
-        .find(|(_, image, text)| image.is_some() || text.is_some());
-    let found = found.map(|(layout, image, text)| Graphs {
-        layout,
-        image,
-        text,
-    });
-    match (found, variant("model")) {
-        (None, Some(model)) => one_graph(&model).map(Some),
-        (found, _) => Ok(found),
+/// The graphs in a folder that are meant.
+fn find_graphs(path: &Path, options: &BundleOptions) -> Result<Option<Graphs>> {
+    let files = list(path);
+    let choice = choice::choose(path, &files, options.towers, &options.precisions)?;
+    let Some(choice) = choice else {
+        return Ok(None);
+    };
+    let full = |name: Option<String>| name.map(|name| path.join(name));
+    let graphs = Graphs {
+        layout: choice.layout,
+        image: full(choice.image),
+        text: full(choice.text),
+    };
+    match (graphs.layout, graphs.image) {
+        (Layout::Combined, Some(model)) => one_graph(&model).map(Some),
+        (_, image) => Ok(Some(Graphs { image, ..graphs })),
     }
+}
+
+/// The names of the files in a folder, and in those of its folders that a layout knows.
+pub(crate) fn list(path: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for folder in ["", "onnx/", "visual/", "textual/"] {
+        let entries = fs::read_dir(path.join(folder)).into_iter().flatten();
+        let files = entries
+            .flatten()
+            .filter(|entry| entry.path().is_file())
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        names.extend(files.map(|name| format!("{folder}{name}")));
+    }
+    names
 }
 
 /// A bundle of one graph has the towers that the graph has inputs for: pixels have four axes, ids two.
@@ -313,31 +349,6 @@ fn one_graph(model: &Path) -> Result<Graphs> {
         image,
         text,
     })
-}
-
-/// `NAME.onnx` in `folder`; where there is none, the only `NAME_….onnx`, or the one in half precision of several.
-fn find_variant(folder: &Path, name: &str) -> Option<PathBuf> {
-    let plain = folder.join(format!("{name}.onnx"));
-    if plain.is_file() {
-        return Some(plain);
-    }
-    let is_variant = |path: &PathBuf| {
-        let stem = path.file_stem().and_then(|stem| stem.to_str());
-        let suffix = stem.and_then(|stem| stem.strip_prefix(name));
-        path.extension()
-            .is_some_and(|extension| extension == "onnx")
-            && suffix.is_some_and(|suffix| suffix.starts_with('_'))
-    };
-    let entries = fs::read_dir(folder).ok()?;
-    let mut variants: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(is_variant)
-        .collect();
-    let half = folder.join(format!("{name}_fp16.onnx"));
-    if variants.contains(&half) {
-        return Some(half);
-    }
-    variants.pop().filter(|_| variants.is_empty())
 }
 
 fn not_a_bundle(path: &Path) -> Error {

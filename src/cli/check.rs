@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use diptych::index::{Stat, hash_file};
-use diptych::{Bundle, Item, ItemFilter};
+use diptych::{Item, ItemFilter, Towers};
 
 use super::output::Output;
 use super::store::{self, IndexArgument};
@@ -39,7 +39,7 @@ pub(super) struct Findings {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let index = arguments.index.open()?;
     index.check()?;
-    store::require_same_model(&index, &Bundle::open(common.model()?)?)?;
+    store::require_same_model(&index, &common.bundle(Towers::All)?)?;
     let items = index.items(&ItemFilter::default())?;
     let mut findings = Findings {
         rows: index.stats()?.rows,

@@ -51,7 +51,7 @@ fn probability(text: &str) -> Result<f32, String> {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let labels = arguments.classes.labels()?;
     let images = Images::find(&arguments.paths);
-    let bundle = Bundle::open(common.model()?)?;
+    let bundle = common.bundle(Towers::All)?;
     let templates = arguments.classes.templates(&bundle)?;
     let (encoder, classes) = open(common, &bundle, &labels, &templates)?;
     let calibration = *encoder.calibration();
@@ -112,7 +112,6 @@ fn open(
     labels: &[String],
     templates: &[String],
 ) -> Result<(DualEncoder, ZeroShot)> {
-    let model = &bundle.path;
     let cache = ClassCache::new(bundle, labels, templates)?;
     if let Some(classes) = cache.read() {
         // One graph of both towers is loaded whole anyway, and may have to be asked for its scale.
@@ -121,13 +120,13 @@ fn open(
         } else {
             Towers::Image
         };
-        let encoder = DualEncoder::open_with(model, &common.encoder_options(towers))?;
+        let encoder = DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(towers))?;
         // A file that somebody else wrote there is as good as none.
         if classes.classes().width() == encoder.width() {
             return Ok((encoder, classes));
         }
     }
-    let encoder = DualEncoder::open_with(model, &common.encoder_options(Towers::All))?;
+    let encoder = DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(Towers::All))?;
     encoder.image_tower()?;
     let classes = classes::encode(&encoder, &cache, labels, templates, common)?;
     Ok((encoder, classes))

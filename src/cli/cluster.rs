@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use anyhow::Result;
 use clap::Args;
-use diptych::{Bundle, Clusters, Item, ZeroShot, top_k};
+use diptych::{Clusters, Item, Towers, ZeroShot, top_k};
 
 use super::classes::ClassArguments;
 use super::filter::FilterArguments;
@@ -44,7 +44,7 @@ pub(super) struct Group<'a> {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     arguments.classes.labels()?;
     let index = arguments.index.open()?;
-    let bundle = Bundle::open(common.model()?)?;
+    let bundle = common.bundle(Towers::All)?;
     store::require_same_model(&index, &bundle)?;
     let (items, rows) = index.rows(&arguments.filter.filter(&index)?)?;
     if items.is_empty() {

@@ -85,7 +85,8 @@ pub(super) fn run(arguments: &Arguments, common: &Common, order: &Order) -> Resu
         (false, true) => Towers::Text,
         _ => Towers::All,
     };
-    let encoder = DualEncoder::open_with(common.model()?, &common.encoder_options(towers))?;
+    let encoder =
+        DualEncoder::from_bundle(common.bundle(towers)?, &common.encoder_options(towers))?;
     if towers == Towers::All {
         encoder.image_tower()?;
         encoder.text_tower()?;

@@ -60,7 +60,7 @@ pub(super) struct Imported {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let import = Import::open(&arguments.folder, arguments.layout)?;
-    let bundle = Bundle::open(common.model()?)?;
+    let bundle = common.bundle(Towers::All)?;
     let identity = store::identity(&bundle, &arguments.images)?;
     require_rows_of(&import, &bundle, &identity, arguments, common)?;
     let mut report = common.report(import.len(), "items");
@@ -109,7 +109,7 @@ fn require_rows_of(
         _ => {}
     }
     let options = common.encoder_options(Towers::Image);
-    let encoder = DualEncoder::open_with(&bundle.path, &options)?;
+    let encoder = DualEncoder::from_bundle(bundle.clone(), &options)?;
     let (found, expected) = (import.width(), encoder.width());
     if import.len() > 0 && found != expected {
         bail!(

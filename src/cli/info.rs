@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let options = common.encoder_options(Towers::All);
-    let encoder = DualEncoder::open_with(common.model()?, &options)?;
+    let encoder = DualEncoder::from_bundle(common.bundle(Towers::All)?, &options)?;
     let bundle = encoder.bundle();
     let runtime = runtime::start(options.notice)?;
 

@@ -46,7 +46,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use diptych::{EncoderOptions, ImageOptions, Towers, pipeline::PipelineOptions};
+use diptych::{
+    Bundle, BundleOptions, EncoderOptions, ImageOptions, Precisions, Towers,
+    pipeline::PipelineOptions,
+};
 use report::Report;
 
 /// Classify and find photos, and turn photos and texts into embeddings, with any CLIP-style model.
@@ -112,6 +115,11 @@ struct Common {
     /// The model: a bundle folder; without it, the small model that comes with diptych
     #[arg(long, value_name = "DIR", env = "DIPTYCH_MODEL", global = true)]
     model: Option<PathBuf>,
+    /// The precision of the model's graphs, as their names end: fp32 (no ending), fp16, int8, uint8, q8 (_quantized), q4,
+    /// q4f16, bnb4 and so on; or one for each tower, such as image=int8,text=fp32. Without it: fp32, otherwise fp16, or
+    /// the only one there is
+    #[arg(long, value_name = "WORD", env = "DIPTYCH_PRECISION", global = true)]
+    precision: Option<Precisions>,
     /// Threads to run on; without it, as many as there are cores
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -245,8 +253,25 @@ fn man(name: Option<&str>) -> Result<Outcome> {
 }
 
 impl Common {
-    /// The model's folder: the one given, or the one that comes with the program.
+    /// The model that is to be used, as far as `towers` need it.
+    fn bundle(&self, towers: Towers) -> Result<Bundle> {
+        let options = BundleOptions {
+            towers,
+            precisions: self.precision.clone().unwrap_or_default(),
+        };
+        Ok(Bundle::open_with(self.folder()?, &options)?)
+    }
+
+    /// The model's folder, for commands that know no precision.
     fn model(&self) -> Result<PathBuf> {
+        if self.precision.is_some() {
+            bail!("this command does not know --precision yet: leave it out");
+        }
+        self.folder()
+    }
+
+    /// The folder given, or that of the model that comes with the program.
+    fn folder(&self) -> Result<PathBuf> {
         match &self.model {
             Some(model) => Ok(model.clone()),
             None => bundled_model(),
