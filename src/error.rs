@@ -105,6 +105,57 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// What should name a model of a hub does not.
+    #[error("{found}: not a model of a hub, which is OWNER/NAME or OWNER/NAME@REVISION: {problem}")]
+    NotAHubName {
+        /// What was given.
+        found: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The environment names no place for the cache of a hub's models.
+    #[error("there is no folder for the cache of models")]
+    NoCache,
+    /// A model of a hub, or a part of it, is not in the cache, and may not be fetched.
+    #[error("{model}: the cache lacks {missing}, and fetching is turned off")]
+    NotInCache {
+        /// The model.
+        model: String,
+        /// The files that are missing, or why they cannot be used.
+        missing: String,
+    },
+    /// No hub answers.
+    #[error("{endpoint} does not answer for {path}: {source}")]
+    HubUnreachable {
+        /// Scheme, host and port.
+        endpoint: String,
+        /// The path of the request.
+        path: String,
+        /// What the network said.
+        source: Source,
+    },
+    /// The hub refuses a request.
+    #[error("hub answered {status}{} for {path}", code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
+    HubStatus {
+        /// The path of the request.
+        path: String,
+        /// The HTTP status.
+        status: u16,
+        /// The hub's own word for it, where it gave one.
+        code: Option<String>,
+        /// Whether a token was there to be sent.
+        has_token: bool,
+    },
+    /// What the hub sent is not what it should be.
+    #[error("hub's answer for {path} cannot be used: {problem}")]
+    HubBroken {
+        /// The path of the request.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do, as one sentence.
+        way_out: &'static str,
+    },
     /// A JSON file could not be parsed.
     #[error("{}: not valid JSON for what it should state: {source}", path.display())]
     Json {
@@ -363,6 +414,26 @@ pub enum Error {
     },
 }
 
+/// What to do when a hub refuses.
+fn hub_hint(status: u16, has_token: bool) -> &'static str {
+    match (status, has_token) {
+        (401 | 403, false) => {
+            "check the name; if not everyone may have the model, give a token of yours in HF_TOKEN"
+        }
+        (401 | 403, true) => {
+            "check the name, and whether the token in HF_TOKEN or in HF_HOME is valid and may read this model, whose \
+             terms may have to be agreed to on its page"
+        }
+        (404, _) => "check owner, name and revision, or name a folder with --model",
+        (429, true) => "wait some minutes and run it again; what was fetched is kept",
+        (429, false) => {
+            "wait some minutes and run it again, with a token in HF_TOKEN if you have one; what was fetched is kept"
+        }
+        (500.., _) => "try again later; what was fetched is kept",
+        _ => "check HF_ENDPOINT",
+    }
+}
+
 impl Error {
     /// What to do about it, as one sentence, where that can be known.
     pub fn hint(&self) -> Option<String> {
@@ -376,6 +447,20 @@ impl Error {
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
             Error::NoPrecision { .. } => "give one that is there with --precision",
+            Error::NotAHubName { .. } => {
+                "give a name such as someone/clip, or the path of a folder"
+            }
+            Error::NoCache => "name one with --cache, or set HF_HOME",
+            Error::NotInCache { .. } => {
+                "run it once without --offline, HF_HUB_OFFLINE and DIPTYCH_OFFLINE; diptych models lists what is there"
+            }
+            Error::HubUnreachable { .. } => {
+                "check the network and HF_ENDPOINT, or name a folder with --model; what is in the cache needs no network"
+            }
+            Error::HubStatus {
+                status, has_token, ..
+            } => hub_hint(*status, *has_token),
+            Error::HubBroken { way_out, .. } => way_out,
             Error::NoTower { tower: "image", .. } => {
                 "this bundle encodes texts only; choose another with --model"
             }

@@ -36,6 +36,7 @@
 //! | to | use |
 //! |---|---|
 //! | open a model | [`DualEncoder`], [`EncoderOptions`]; [`Bundle`] for its files alone |
+//! | fetch one by its name | [`Bundle::from_hub`], [`Hub`] |
 //! | encode a few images or texts | [`DualEncoder::encode_images`], [`DualEncoder::encode_texts`] |
 //! | encode many files | [`pipeline::encode_files`] |
 //! | classify | [`ZeroShot`] |
@@ -54,6 +55,7 @@ mod encoder;
 mod error;
 mod graph_file;
 mod hex;
+mod hub;
 mod image_file;
 pub mod index;
 mod npy;
@@ -78,6 +80,7 @@ pub use cluster::Clusters;
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};
 pub use encoder::{Calibration, DualEncoder, EncoderOptions, ScaleOrigin};
 pub use error::{Error, Result};
+pub use hub::{CachedModel, CachedRevision, Hub, HubModel, Progress};
 pub use image_file::{
     IMAGE_ENDINGS, ImageOptions, decode_image, has_image_ending, image_size, open_image,
 };

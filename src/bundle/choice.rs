@@ -170,6 +170,36 @@ pub(crate) fn choose(
     Ok(Some(choice))
 }
 
+/// The configs that a layout reads for the towers that are there, as far as a bundle has them.
+pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'static str> {
+    let (always, of_image, of_text): (&[_], &[_], &[_]) = match layout {
+        Layout::Transformers | Layout::Combined => (
+            &["config.json"],
+            &["preprocessor_config.json", "processor_config.json"],
+            &[
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+            ],
+        ),
+        Layout::OpenClip => (
+            &["open_clip_config.json", "model_config.json"],
+            &["preprocess_cfg.json", "preprocess_config.json"],
+            &["tokenizer.json", "tokenizer_config.json"],
+        ),
+        Layout::Immich => (
+            &["config.json"],
+            &["visual/preprocess_cfg.json"],
+            &["textual/tokenizer.json", "textual/tokenizer_config.json"],
+        ),
+    };
+    let towers = [(of_image, image), (of_text, text)];
+    let of_towers = towers.into_iter().filter(|(_, is_there)| *is_there);
+    let names = of_towers.flat_map(|(names, _)| names);
+    let names = always.iter().chain(names).copied();
+    names.chain(["diptych.json"]).collect()
+}
+
 impl Names {
     /// Whether a tower's graph is among `files`, in whichever precision.
     fn is_there(&self, files: &BTreeSet<String>, stems: &[&str], asked: Option<&str>) -> bool {

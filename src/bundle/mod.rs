@@ -17,6 +17,7 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest, Sha256};
 
 pub use choice::Precisions;
+pub(crate) use choice::{choose, config_names};
 
 use crate::cache;
 use crate::error::{Error, Result};
@@ -219,7 +220,8 @@ impl Bundle {
     pub fn open_with(path: impl AsRef<Path>, options: &BundleOptions) -> Result<Self> {
         let path = path.as_ref();
         fs::read_dir(path).map_err(Error::read(path))?;
-        let graphs = find_graphs(path, options)?.ok_or_else(|| not_a_bundle(path))?;
+        let graphs =
+            find_graphs(path, options)?.ok_or_else(|| not_a_bundle(path, &entries_of(path)))?;
         let mut bundle = match graphs.layout {
             Layout::Transformers | Layout::Combined => transformers::open(path, &graphs)?,
             Layout::Immich | Layout::OpenClip => open_clip::open(path, &graphs)?,
@@ -307,7 +309,7 @@ struct Graphs {
 /// The graphs in a folder that are meant.
 fn find_graphs(path: &Path, options: &BundleOptions) -> Result<Option<Graphs>> {
     let files = list(path);
-    let choice = choice::choose(path, &files, options.towers, &options.precisions)?;
+    let choice = choose(path, &files, options.towers, &options.precisions)?;
     let Some(choice) = choice else {
         return Ok(None);
     };
@@ -351,13 +353,18 @@ fn one_graph(model: &Path) -> Result<Graphs> {
     })
 }
 
-fn not_a_bundle(path: &Path) -> Error {
-    let mut names: Vec<String> = fs::read_dir(path)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+/// The names of all that lies in a folder.
+fn entries_of(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
+    names
+}
+
+/// That a folder or repository of these `names` is no bundle.
+pub(crate) fn not_a_bundle(path: &Path, names: &[String]) -> Error {
     let found = match names.len() {
         0 => "an empty folder".to_owned(),
         1..=8 => names.join(", "),

@@ -44,13 +44,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use diptych::{
-    Bundle, BundleOptions, EncoderOptions, ImageOptions, Precisions, Towers,
+    Bundle, BundleOptions, EncoderOptions, Hub, HubModel, ImageOptions, Precisions, Towers,
     pipeline::PipelineOptions,
 };
-use report::Report;
+use report::{Fetching, Report};
 
 /// Classify and find photos, and turn photos and texts into embeddings, with any CLIP-style model.
 #[derive(Debug, Parser)]
@@ -112,14 +112,22 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct Common {
-    /// The model: a bundle folder; without it, the small model that comes with diptych
-    #[arg(long, value_name = "DIR", env = "DIPTYCH_MODEL", global = true)]
+    /// The model: a bundle folder, or OWNER/NAME or OWNER/NAME@REVISION of a hub, which is fetched once (a folder of that
+    /// name is taken first; hf:OWNER/NAME is never a folder); without it, the small model that comes with diptych
+    #[arg(long, value_name = "MODEL", env = "DIPTYCH_MODEL", global = true)]
     model: Option<PathBuf>,
     /// The precision of the model's graphs, as their names end: fp32 (no ending), fp16, int8, uint8, q8 (_quantized), q4,
     /// q4f16, bnb4 and so on; or one for each tower, such as image=int8,text=fp32. Without it: fp32, otherwise fp16, or
     /// the only one there is
     #[arg(long, value_name = "WORD", env = "DIPTYCH_PRECISION", global = true)]
     precision: Option<Precisions>,
+    /// Fetch no model: take what is in the cache
+    #[arg(long, global = true)]
+    offline: bool,
+    /// The folder that models are fetched into, in the layout that Python's programs share; without it, HF_HUB_CACHE, hub
+    /// in HF_HOME, or ~/.cache/huggingface/hub
+    #[arg(long, value_name = "DIR", global = true)]
+    cache: Option<PathBuf>,
     /// Threads to run on; without it, as many as there are cores
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -253,13 +261,13 @@ fn man(name: Option<&str>) -> Result<Outcome> {
 }
 
 impl Common {
-    /// The model that is to be used, as far as `towers` need it.
+    /// The model that is to be used, as far as `towers` need it; fetched where it is a hub's and not in the cache.
     fn bundle(&self, towers: Towers) -> Result<Bundle> {
         let options = BundleOptions {
             towers,
             precisions: self.precision.clone().unwrap_or_default(),
         };
-        Ok(Bundle::open_with(self.folder()?, &options)?)
+        Ok(Bundle::open_with(self.folder(&options)?, &options)?)
     }
 
     /// The model's folder, for commands that know no precision.
@@ -267,29 +275,54 @@ impl Common {
         if self.precision.is_some() {
             bail!("this command does not know --precision yet: leave it out");
         }
-        self.folder()
+        self.folder(&BundleOptions::default())
     }
 
-    /// The folder given, or that of the model that comes with the program.
-    fn folder(&self) -> Result<PathBuf> {
-        match &self.model {
-            Some(model) => Ok(model.clone()),
-            None => bundled_model(),
+    /// The folder given, or that of a hub's model, or of the one that comes with the program.
+    fn folder(&self, options: &BundleOptions) -> Result<PathBuf> {
+        let Some(given) = &self.model else {
+            return bundled_model();
+        };
+        if given.exists() {
+            return Ok(given.clone());
         }
+        let model: HubModel = match given.to_string_lossy().parse() {
+            Ok(model) => model,
+            Err(diptych::Error::NotAHubName { problem, .. }) => bail!(
+                "{}: there is no such folder, and it is no model of a hub, OWNER/NAME or OWNER/NAME@REVISION: {problem}",
+                given.display()
+            ),
+            Err(error) => return Err(error.into()),
+        };
+        let mut fetching = Fetching::new(self.quiet);
+        let fetched = self
+            .hub()
+            .fetch(&model, options, &mut |progress| fetching.show(progress));
+        fetched.with_context(|| fetching.failed(&model))
+    }
+
+    fn hub(&self) -> Hub {
+        let mut hub = Hub::from_env();
+        hub.offline |= self.offline;
+        hub.notice = self.notice();
+        if let Some(cache) = &self.cache {
+            hub.cache = Some(cache.clone());
+        }
+        hub
+    }
+
+    /// Says what is worth knowing, unless nothing is to be said.
+    fn notice(&self) -> fn(&str) {
+        if self.quiet { |_| () } else { report::notice }
     }
 
     fn encoder_options(&self, towers: Towers) -> EncoderOptions {
         let threads = usize::from(self.threads.unwrap_or(0));
-        let notice = if self.quiet {
-            |_: &str| ()
-        } else {
-            report::notice as fn(&str)
-        };
         EncoderOptions {
             towers,
             threads,
             batch: self.batch.into(),
-            notice,
+            notice: self.notice(),
         }
     }
 

@@ -5,11 +5,13 @@
     reason = "this file is the program's voice on standard error"
 )]
 
+use std::fmt::Display;
 use std::io::{IsTerminal, stderr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use diptych::Progress;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Outcome;
 use super::output::printable;
@@ -158,5 +160,83 @@ impl Report {
         } = self;
         notice(&format!("{failed} of {total} {unit} failed"));
         Outcome::Incomplete
+    }
+}
+
+/// What is being fetched from a hub: a bar with the rate on a terminal, elsewhere a line for each large file.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    bar: ProgressBar,
+    is_quiet: bool,
+    file: String,
+    begun: Instant,
+    /// Bytes that were there when it began.
+    had: u64,
+}
+
+/// Files below this are not worth a line.
+const LARGE: u64 = 1 << 20;
+
+impl Fetching {
+    pub(super) fn new(is_quiet: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let style = "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+        bar.set_style(
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        Self {
+            bar,
+            is_quiet,
+            file: String::new(),
+            begun: Instant::now(),
+            had: 0,
+        }
+    }
+
+    pub(super) fn show(&mut self, progress: &Progress<'_>) {
+        let Progress { file, done, size } = *progress;
+        if self.file != file {
+            self.begin(file, done, size);
+        }
+        self.bar.set_position(done);
+        if done == size {
+            self.bar.finish_and_clear();
+            self.end(size);
+        }
+    }
+
+    fn begin(&mut self, file: &str, done: u64, size: u64) {
+        (self.file, self.begun, self.had) = (file.to_owned(), Instant::now(), done);
+        if !self.is_quiet && size >= LARGE && stderr().is_terminal() {
+            self.bar
+                .set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
+        self.bar.reset();
+        self.bar.set_length(size);
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+        self.bar.set_message(printable(file));
+    }
+
+    fn end(&mut self, size: u64) {
+        let fetched = size - self.had.min(size);
+        if self.is_quiet || fetched < LARGE {
+            return;
+        }
+        let seconds = self.begun.elapsed().as_secs_f64().max(1e-3);
+        let rate = HumanBytes((fetched as f64 / seconds) as u64);
+        let fetched = HumanBytes(fetched);
+        notice(&format!(
+            "fetched {}: {fetched} in {seconds:.1} s, {rate}/s",
+            self.file
+        ));
+        // The same file is told of once, though it may be checked and begun again.
+        self.had = size;
+    }
+
+    /// What could not be fetched, in front of why.
+    pub(super) fn failed(&self, model: &impl Display) -> String {
+        self.bar.finish_and_clear();
+        format!("{model} could not be fetched")
     }
 }

@@ -86,10 +86,11 @@ pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<Strin
 
 /// A model's name and fingerprint.
 fn model_of(bundle: &Bundle) -> Result<String> {
-    let path = bundle.path.canonicalize();
-    let path = path.as_ref().unwrap_or(&bundle.path);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(format!("{name}@{}", &bundle.fingerprint()?[..16]))
+    Ok(format!(
+        "{}@{}",
+        bundle.name(),
+        &bundle.fingerprint()?[..16]
+    ))
 }
 
 /// Whether two identities are of the same rows. The model's name does not matter, its content does.

@@ -1,0 +1,477 @@
+//! Models by name: the program against a hub of the tests' own, with a cache of each test's own.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod faults;
+mod server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{golden, stderr};
+use diptych::{Bundle, BundleOptions, DualEncoder, EncoderOptions, Towers};
+use serde_json::Value;
+use server::{COMMIT, Hub, MODEL, git_sha1, is_large, sha256};
+use tempfile::TempDir;
+
+/// The bundle that hubs have where it does not matter which.
+const BUNDLE: &str = "transformers-clip";
+
+/// A user: the folders in which the program keeps things.
+struct User {
+    home: TempDir,
+    endpoint: String,
+}
+
+impl User {
+    fn of(hub: &Hub) -> Self {
+        Self {
+            home: tempfile::tempdir().unwrap(),
+            endpoint: hub.endpoint.clone(),
+        }
+    }
+
+    /// The program with a model of the hub.
+    fn command(&self, model: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
+        command.args(["--model", model]).args(arguments);
+        for name in [
+            "DIPTYCH_MODEL",
+            "DIPTYCH_PRECISION",
+            "DIPTYCH_OFFLINE",
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "HF_HUB_CACHE",
+            "HF_HUB_OFFLINE",
+            "HTTP_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+        ] {
+            command.env_remove(name);
+        }
+        // The runtime's own place in the cache is not this user's.
+        let runtime = diptych::runtime::start(|_| ()).unwrap();
+        command
+            .env("ORT_DYLIB_PATH", &runtime.path)
+            .env("HF_ENDPOINT", &self.endpoint)
+            .env("HF_HOME", self.home.path())
+            .env("DIPTYCH_CACHE", self.home.path().join("own"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(MODEL, arguments).output().unwrap()
+    }
+
+    fn embed_text(&self) -> Output {
+        self.run(&["embed", "--text", "a cat"])
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.home.path().join("hub/models--someone--tiny")
+    }
+
+    fn snapshot(&self) -> PathBuf {
+        self.repository().join("snapshots").join(COMMIT)
+    }
+
+    /// The names of all contents in the cache, whole or not.
+    fn blobs(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.repository().join("blobs"))
+            .into_iter()
+            .flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn assert_works(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Fails unless the program could not run, and said each of `parts`.
+fn assert_fails(output: &Output, parts: &[&str]) {
+    let said = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "no {part:?} in: {said}");
+    }
+}
+
+fn photo() -> String {
+    golden("images/plain.qoi").to_str().unwrap().to_owned()
+}
+
+/// What the program prints with the folder itself.
+fn of_folder(user: &User, bundle: &str, arguments: &[&str]) -> String {
+    let folder = golden("bundles").join(bundle);
+    assert_works(
+        &user
+            .command(folder.to_str().unwrap(), arguments)
+            .output()
+            .unwrap(),
+    )
+}
+
+/// Puts a golden bundle into a cache by hand, as Python's programs do.
+fn write_as_python(root: &Path, bundle: &str) {
+    let repository = root.join("models--someone--tiny");
+    let snapshot = repository.join("snapshots").join(COMMIT);
+    fs::create_dir_all(repository.join("blobs")).unwrap();
+    fs::create_dir_all(repository.join("refs")).unwrap();
+    fs::write(repository.join("refs/main"), COMMIT).unwrap();
+    let folder = golden("bundles").join(bundle);
+    for entry in walkdir::WalkDir::new(&folder) {
+        let entry = entry.unwrap();
+        let name = entry.path().strip_prefix(&folder).unwrap();
+        let target = snapshot.join(name);
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            continue;
+        }
+        let content = fs::read(entry.path()).unwrap();
+        let is_large = is_large(&name.to_string_lossy());
+        let hash = if is_large {
+            sha256(&content)
+        } else {
+            git_sha1(&content)
+        };
+        fs::write(repository.join("blobs").join(&hash), content).unwrap();
+        let up = "../".repeat(name.components().count() + 1);
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(format!("{up}blobs/{hash}"), target).unwrap();
+        #[cfg(not(unix))]
+        fs::copy(entry.path(), target).unwrap();
+    }
+}
+
+#[test]
+fn a_model_by_name_is_the_model_in_its_folder() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let (photo, labels) = (photo(), ["--labels", "cat,dog"]);
+    let classify = ["classify", "--json", labels[0], labels[1], &photo];
+    let expected = of_folder(&user, BUNDLE, &classify);
+    assert_eq!(assert_works(&user.run(&classify)), expected);
+    let asked = hub.log().len();
+    assert!(asked > 0);
+    // All is there: from now on nothing is asked.
+    assert_eq!(assert_works(&user.run(&classify)), expected);
+    let info = |output: String| serde_json::from_str::<Value>(&output).unwrap();
+    let by_name = info(assert_works(&user.run(&["info", "--json"])));
+    let by_path = info(of_folder(&user, BUNDLE, &["info", "--json"]));
+    for fact in ["fingerprint", "files", "layout"] {
+        assert_eq!(by_name[fact], by_path[fact]);
+    }
+    assert_eq!(hub.log().len(), asked);
+    let user_agents = hub
+        .log()
+        .iter()
+        .filter(|request| {
+            request
+                .header("user-agent")
+                .is_some_and(|agent| agent.starts_with("diptych/"))
+        })
+        .count();
+    assert_eq!(user_agents, asked);
+}
+
+#[test]
+fn every_layout_can_be_fetched() {
+    for bundle in [
+        "combined",
+        "immich",
+        "open-clip",
+        "siglip",
+        "transformers-clip-external",
+        "transformers-clip-legacy",
+    ] {
+        let hub = Hub::with(bundle);
+        let user = User::of(&hub);
+        let info = |output: String| serde_json::from_str::<Value>(&output).unwrap();
+        let by_name = info(assert_works(&user.run(&["info", "--json"])));
+        let by_path = info(of_folder(&user, bundle, &["info", "--json"]));
+        for fact in ["fingerprint", "files", "layout"] {
+            assert_eq!(by_name[fact], by_path[fact], "{bundle}");
+        }
+        // No file was fetched that the bundle does not read, but the image processor's second place.
+        let read = by_path["files"].as_array().unwrap();
+        for file in walkdir::WalkDir::new(user.snapshot()) {
+            let file = file.unwrap();
+            let name = file
+                .path()
+                .strip_prefix(user.snapshot())
+                .unwrap()
+                .to_str()
+                .unwrap();
+            let is_read = read.iter().any(|file| file == name) || file.path().is_dir();
+            assert!(
+                is_read || name == "processor_config.json",
+                "{bundle}: {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn texts_alone_need_no_image_tower() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let embed = ["embed", "--text", "a cat"];
+    assert_eq!(
+        assert_works(&user.run(&embed)),
+        of_folder(&user, BUNDLE, &embed)
+    );
+    let of_images = |request: &server::Request| {
+        request.path.contains("vision_model") || request.path.contains("preprocessor")
+    };
+    assert!(!hub.log().iter().any(of_images), "{:?}", hub.log());
+    assert_eq!(
+        (
+            hub.count("onnx/vision_model.onnx"),
+            hub.count("onnx/text_model.onnx")
+        ),
+        (0, 2)
+    );
+    // The rest comes when it is needed, and nothing twice; the list of files is known.
+    let before = hub.log().len();
+    assert_works(&user.run(&["embed", &photo(), "--text", "a cat"]));
+    let later = hub.log().split_off(before);
+    assert!(later.iter().any(of_images));
+    assert!(!later.iter().any(|request| request.path.starts_with("/api/") || request.path.contains("text_model")), "{later:?}");
+}
+
+#[test]
+fn the_cache_is_laid_out_as_pythons() {
+    let hub = Hub::with("transformers-clip-external");
+    let user = User::of(&hub);
+    assert_works(&user.run(&["info"]));
+    let (by_hand, fetched) = (tempfile::tempdir().unwrap(), user.repository());
+    write_as_python(by_hand.path(), "transformers-clip-external");
+    let by_hand = by_hand.path().join("models--someone--tiny");
+    assert_eq!(
+        fs::read_to_string(fetched.join("refs/main")).unwrap(),
+        COMMIT
+    );
+    let mut links = 0;
+    for entry in walkdir::WalkDir::new(user.snapshot())
+        .into_iter()
+        .map(Result::unwrap)
+    {
+        let name = entry.path().strip_prefix(&fetched).unwrap();
+        if cfg!(unix) && !entry.file_type().is_dir() {
+            assert_eq!(
+                fs::read_link(entry.path()).unwrap(),
+                fs::read_link(by_hand.join(name)).unwrap()
+            );
+            links += 1;
+        }
+    }
+    assert!(links >= 4 || cfg!(not(unix)));
+    // Contents and locks, by their hashes; nothing that is not whole.
+    for blob in user.blobs() {
+        assert_eq!(
+            fs::read(fetched.join("blobs").join(&blob)).unwrap(),
+            fs::read(by_hand.join("blobs").join(&blob)).unwrap()
+        );
+        assert!(
+            user.home
+                .path()
+                .join(format!("hub/.locks/models--someone--tiny/{blob}.lock"))
+                .is_file()
+        );
+    }
+}
+
+#[test]
+fn what_python_fetched_is_used() {
+    let hub = Hub::with(BUNDLE);
+    for offline in [&[][..], &["--offline"]] {
+        let user = User::of(&hub);
+        write_as_python(&user.home.path().join("hub"), BUNDLE);
+        let photo = photo();
+        let arguments = [&["embed", &photo, "--text", "a cat"], offline].concat();
+        assert_eq!(
+            assert_works(&user.run(&arguments)),
+            of_folder(&user, BUNDLE, &arguments)
+        );
+    }
+    assert_eq!(hub.log(), []);
+    // A part of it: the rest is fetched.
+    let user = User::of(&hub);
+    write_as_python(&user.home.path().join("hub"), BUNDLE);
+    fs::remove_file(user.snapshot().join("onnx/vision_model.onnx")).unwrap();
+    assert_works(&user.run(&["info"]));
+    // Its content was there, so that a link was enough.
+    assert_eq!(
+        (
+            hub.count("onnx/vision_model.onnx"),
+            hub.count("onnx/text_model.onnx")
+        ),
+        (0, 0)
+    );
+    assert!(user.snapshot().join("onnx/vision_model.onnx").is_file());
+}
+
+#[test]
+fn offline_nothing_is_asked() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let lacks = [
+        "someone/tiny: the cache lacks any of its files, and fetching is turned off",
+        "hint: run it once without --offline",
+    ];
+    assert_fails(
+        &user.run(&["--offline", "embed", "--text", "a cat"]),
+        &lacks,
+    );
+    for name in ["HF_HUB_OFFLINE", "DIPTYCH_OFFLINE"] {
+        let output = user
+            .command(MODEL, &["embed", "--text", "a cat"])
+            .env(name, "1")
+            .output()
+            .unwrap();
+        assert_fails(&output, &lacks);
+    }
+    assert_eq!(hub.log(), []);
+    assert_works(&user.embed_text());
+    let asked = hub.log().len();
+    assert_works(&user.run(&["--offline", "embed", "--text", "a cat"]));
+    assert_fails(
+        &user.run(&["--offline", "info"]),
+        &["the cache lacks preprocessor_config.json, onnx/vision_model.onnx"],
+    );
+    assert_eq!(hub.log().len(), asked);
+}
+
+#[test]
+fn a_precision_is_chosen_from_the_hubs_list() {
+    let hub = Hub::with(BUNDLE);
+    hub.copy("onnx/text_model.onnx", "onnx/text_model_quantized.onnx");
+    let user = User::of(&hub);
+    let embed = ["embed", "--text", "a cat"];
+    assert_works(&user.run(&[&["--precision", "q8"], &embed[..]].concat()));
+    assert!(
+        user.snapshot()
+            .join("onnx/text_model_quantized.onnx")
+            .is_file()
+    );
+    assert!(!user.snapshot().join("onnx/text_model.onnx").exists());
+    assert_fails(
+        &user.run(&["--precision", "q8", "info"]),
+        &[
+            "someone/tiny: no image graph of precision q8, found fp32",
+            "hint: give one that is there with --precision",
+        ],
+    );
+    // Without a word the plain graph is meant, though another is there already.
+    assert_works(&user.run(&embed));
+    assert!(user.snapshot().join("onnx/text_model.onnx").is_file());
+}
+
+#[test]
+fn revisions_are_branches_tags_and_commits() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let embed = ["embed", "--text", "a cat"];
+    let run = |model: &str| user.command(model, &embed).output().unwrap();
+    assert_works(&run("hf:someone/tiny@v1"));
+    assert_eq!(
+        fs::read_to_string(user.repository().join("refs/v1")).unwrap(),
+        COMMIT
+    );
+    let asked = hub.log().len();
+    assert_works(&run(&format!("someone/tiny@{COMMIT}")));
+    assert_eq!(hub.log().len(), asked);
+    // Another name of the same commit costs one request.
+    assert_works(&run("someone/tiny"));
+    assert_eq!(hub.log().len(), asked + 1);
+}
+
+#[test]
+fn a_folder_of_that_name_comes_first() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let here = tempfile::tempdir().unwrap();
+    fs::create_dir(here.path().join("someone")).unwrap();
+    let run = |model: &str| {
+        user.command(model, &["embed", "--text", "a cat"])
+            .current_dir(here.path())
+            .output()
+            .unwrap()
+    };
+    fs::create_dir(here.path().join(MODEL)).unwrap();
+    assert_fails(
+        &run(MODEL),
+        &["someone/tiny: not a model bundle: found an empty folder"],
+    );
+    assert_eq!(hub.log(), []);
+    assert_works(&run("hf:someone/tiny"));
+    assert_fails(
+        &run("no/such/folder"),
+        &[
+            "no/such/folder: there is no such folder, and it is no model of a hub, OWNER/NAME or OWNER/NAME@REVISION",
+        ],
+    );
+}
+
+#[test]
+fn the_cache_lies_where_it_is_said_to() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let (named, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let embed = ["embed", "--text", "a cat"];
+    let is_in = |folder: &TempDir| folder.path().join("models--someone--tiny").is_dir();
+    assert_works(
+        &user
+            .command(MODEL, &embed)
+            .env("HF_HUB_CACHE", named.path())
+            .output()
+            .unwrap(),
+    );
+    assert!(is_in(&named) && !user.repository().exists());
+    let cache = ["--cache", other.path().to_str().unwrap()];
+    assert_works(
+        &user
+            .command(MODEL, &[&cache, &embed[..]].concat())
+            .env("HF_HUB_CACHE", named.path())
+            .output()
+            .unwrap(),
+    );
+    assert!(is_in(&other));
+}
+
+#[test]
+fn the_library_fetches_too() {
+    let hub = Hub::with(BUNDLE);
+    let home = tempfile::tempdir().unwrap();
+    let library = diptych::Hub {
+        endpoint: hub.endpoint.clone(),
+        token: None,
+        cache: Some(home.path().to_owned()),
+        offline: false,
+        notice: |_| (),
+    };
+    let options = BundleOptions {
+        towers: Towers::Text,
+        ..Default::default()
+    };
+    let bundle = Bundle::from_hub(&MODEL.parse().unwrap(), &library, &options).unwrap();
+    let text = EncoderOptions {
+        towers: Towers::Text,
+        ..Default::default()
+    };
+    let encoder = DualEncoder::from_bundle(bundle, &text).unwrap();
+    let folder = DualEncoder::open_with(golden("bundles").join(BUNDLE), &text).unwrap();
+    assert_eq!(
+        encoder.encode_texts(&["a cat"]).unwrap(),
+        folder.encode_texts(&["a cat"]).unwrap()
+    );
+    assert!(hub.count("onnx/text_model.onnx") > 0);
+}
