@@ -23,6 +23,7 @@ mod indexing;
 mod info;
 mod inputs;
 mod lettering;
+mod models;
 mod output;
 mod page;
 mod quarantine;
@@ -96,6 +97,8 @@ enum Command {
     Import(import::Arguments),
     /// Show what a model's files state and how it will be run
     Info(info::Arguments),
+    /// List the models of hubs that lie in the cache, remove one, or name good ones to begin with
+    Models(models::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -234,6 +237,7 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         Command::Export(arguments) => export::run(&arguments, &common),
         Command::Import(arguments) => import::run(&arguments, &common),
         Command::Info(arguments) => info::run(&arguments, &common),
+        Command::Models(arguments) => models::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use diptych::{Hit, Item, Prediction};
+use indicatif::DecimalBytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ use super::cluster::Group;
 use super::export::Exported;
 use super::import::Imported;
 use super::indexing::Summary;
+use super::models::{Kept, Suggested};
 use super::{quarantine, remove};
 
 /// Whether an error says that the reader of standard output is gone.
@@ -361,6 +363,55 @@ impl Output {
             )?;
         }
         self.stdout.flush()
+    }
+
+    /// A model of a hub in the cache; names are filled up to `width`.
+    pub(super) fn kept_model(&mut self, kept: &Kept, width: usize) -> io::Result<()> {
+        if self.is_json {
+            return self.line(kept);
+        }
+        let Kept {
+            name,
+            bytes,
+            layout,
+            revisions,
+        } = kept;
+        let size = DecimalBytes(*bytes).to_string();
+        let layout = layout.unwrap_or("no model that diptych knows");
+        self.told(format_args!(
+            "{:width$}  {size:>9}  {layout}; {}",
+            printable(name),
+            printable(&revisions.join(", "))
+        ))
+    }
+
+    /// A model that is good to begin with.
+    pub(super) fn suggested(&mut self, suggested: &Suggested) -> io::Result<()> {
+        if self.is_json {
+            return self.line(suggested);
+        }
+        let Suggested {
+            name,
+            note,
+            size,
+            languages,
+            accuracy,
+        } = suggested;
+        let size = size.as_ref().map(|size| format!(", {size}"));
+        writeln!(self.stdout, "{name}{}", size.unwrap_or_default())?;
+        writeln!(self.stdout, "    {note}; languages: {languages}")?;
+        if let Some(accuracy) = accuracy {
+            writeln!(self.stdout, "    {accuracy}")?;
+        }
+        self.stdout.flush()
+    }
+
+    /// What was removed from the cache.
+    pub(super) fn model_removed(&mut self, name: &str, bytes: u64) -> io::Result<()> {
+        self.told(format_args!(
+            "{name} removed, {} freed",
+            DecimalBytes(bytes)
+        ))
     }
 
     /// A line for people.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use diptych::Progress;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Outcome;
 use super::output::printable;
@@ -224,8 +224,8 @@ impl Fetching {
             return;
         }
         let seconds = self.begun.elapsed().as_secs_f64().max(1e-3);
-        let rate = HumanBytes((fetched as f64 / seconds) as u64);
-        let fetched = HumanBytes(fetched);
+        let rate = DecimalBytes((fetched as f64 / seconds) as u64);
+        let fetched = DecimalBytes(fetched);
         notice(&format!(
             "fetched {}: {fetched} in {seconds:.1} s, {rate}/s",
             self.file

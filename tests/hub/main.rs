@@ -475,3 +475,108 @@ fn the_library_fetches_too() {
     );
     assert!(hub.count("onnx/text_model.onnx") > 0);
 }
+
+#[test]
+fn models_of_the_cache_are_listed_and_removed() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let models = |arguments: &[&str]| user.run(&[&["models"], arguments].concat());
+    let output = models(&[]);
+    assert_eq!(assert_works(&output), "");
+    assert!(
+        stderr(&output).contains("no model is in the cache; diptych models --suggest names some")
+    );
+
+    assert_works(&user.run(&["info"]));
+    // What diptych has no use for is named too: it takes room.
+    let other = user
+        .home
+        .path()
+        .join("hub/models--else--words/snapshots/0a");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("model.safetensors"), [0; 1500]).unwrap();
+    let files =
+        ["blobs", "refs"].map(|folder| walkdir::WalkDir::new(user.repository().join(folder)));
+    let files = files
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().metadata().unwrap());
+    let bytes: u64 = files
+        .filter(fs::Metadata::is_file)
+        .map(|metadata| metadata.len())
+        .sum();
+    let lines: Vec<Value> = assert_works(&models(&["--json"]))
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let layout = "transformers, a graph for each tower";
+    assert_eq!(
+        lines,
+        [
+            serde_json::json!({"name": "else/words", "bytes": 1500, "layout": null, "revisions": ["0a"]}),
+            serde_json::json!({"name": MODEL, "bytes": bytes, "layout": layout, "revisions": ["main"]}),
+        ]
+    );
+    let listed = assert_works(&models(&[]));
+    assert!(
+        listed.contains("1.50 kB  no model that diptych knows; 0a"),
+        "{listed}"
+    );
+    assert!(listed.contains(&format!("  {layout}; main")), "{listed}");
+
+    assert!(assert_works(&models(&["rm", MODEL])).starts_with("someone/tiny removed, "));
+    assert!(!user.repository().exists() && other.exists());
+    assert_fails(
+        &models(&["rm", MODEL]),
+        &["someone/tiny: the cache lacks it"],
+    );
+    assert_fails(&models(&["rm", "../else"]), &["not a model of a hub"]);
+    // It is fetched again.
+    assert_works(&user.embed_text());
+}
+
+#[test]
+fn suggested_models_are_names_of_models() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let lines = assert_works(&user.run(&["models", "--suggest", "--json"]));
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines.len() >= 3);
+    for line in &lines {
+        let name = line["name"].as_str().unwrap();
+        assert!(
+            name == "onnx/tiny" || name.parse::<diptych::HubModel>().is_ok(),
+            "{name}"
+        );
+        // A figure comes with where it is from.
+        let figure = line["accuracy"].as_str().unwrap_or("(none)");
+        assert!(figure.ends_with(')'), "{figure}");
+    }
+    let printed = assert_works(&user.run(&["models", "--suggest"]));
+    assert!(
+        printed.contains("onnx/tiny, 37 MB\n    comes with diptych"),
+        "{printed}"
+    );
+    assert_eq!(hub.log(), []);
+}
+
+/// An index is of a model, whichever way it was named.
+#[test]
+fn an_index_is_of_the_model_by_name_and_by_folder() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let index = user.home.path().join("index");
+    let with = ["--index", index.to_str().unwrap()];
+    let photos = user.home.path().join("photos");
+    common::write_photo(&photos.join("a.png"), 1);
+    assert_works(&user.run(&[&["index", photos.to_str().unwrap()], &with[..]].concat()));
+    let stats = assert_works(&user.run(&[&["stats"], &with[..]].concat()));
+    assert!(stats.contains("someone/tiny@"), "{stats}");
+    let search = [&["search", "a cat"], &with[..]].concat();
+    let found = assert_works(&user.run(&search));
+    assert!(found.contains("a.png"), "{found}");
+    assert_eq!(of_folder(&user, BUNDLE, &search), found);
+}
