@@ -12,7 +12,7 @@ use ureq::http::{Response, header};
 use ureq::{Agent, Body};
 
 use super::cache::is_word;
-use super::name::{HubModel, is_path};
+use super::name::{HubModel, is_commit, is_path};
 use crate::error::{Error, Result};
 
 /// How often a request that failed is made again, when that may help.
@@ -87,6 +87,8 @@ impl Client {
             .timeout_connect(Some(Duration::from_secs(20)))
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .timeout_per_read(Some(Duration::from_secs(60)))
+            // Contents come as they are, so that sizes and ranges are those of the files.
+            .accept_encoding("identity")
             .user_agent(concat!("diptych/", env!("CARGO_PKG_VERSION")))
             .build();
         Self {
@@ -99,50 +101,33 @@ impl Client {
 
     /// The commit and the files of a model.
     pub(super) fn listing(&self, model: &HubModel, revision: &str) -> Result<Listing> {
-        let revision = encoded(revision, false);
-        let path = format!("/api/models/{}/revision/{revision}", model.repository());
+        let encoded = encoded(revision, false);
+        let path = format!("/api/models/{}/revision/{encoded}", model.repository());
         let response = self.ask(&path, Request::Get(0))?;
-        let mut bytes = Vec::new();
-        let mut body = response.into_body().into_reader().take(LONGEST_LIST + 1);
-        if let Err(source) = body.read_to_end(&mut bytes) {
-            return Err(broken(
-                &path,
-                format!("the list of files breaks off: {source}"),
-                TRY_LATER,
-            ));
-        }
-        if bytes.len() as u64 > LONGEST_LIST {
-            return Err(broken(
-                &path,
-                format!("the list of files is longer than {LONGEST_LIST} bytes"),
-                REPORT,
-            ));
-        }
-        let json: ListingJson = serde_json::from_slice(&bytes).map_err(|source| {
-            broken(
-                &path,
-                format!("the list of files cannot be read: {source}"),
-                REPORT,
-            )
-        })?;
+        let json = read_listing(response)
+            .map_err(|problem| broken(&path, format!("the list of files {problem}"), REPORT))?;
         let files: BTreeSet<String> = json
             .siblings
             .into_iter()
             .map(|file| file.rfilename)
             .collect();
         if let Some(climbing) = files.iter().find(|file| !is_path(file)) {
-            return Err(broken(
-                &path,
-                format!("the file name {climbing:?} leads out of the model's folder"),
-                "do not use this model",
-            ));
+            let problem = format!("the file name {climbing:?} leads out of the model's folder");
+            return Err(broken(&path, problem, "do not use this model"));
         }
-        if !is_word(&json.sha) {
-            return Err(broken(
-                &path,
-                format!("the commit is {:?}, expected hexadecimal digits", json.sha),
-                REPORT,
-            ));
+        let is_right = if is_commit(revision) {
+            json.sha == revision
+        } else {
+            is_word(&json.sha)
+        };
+        if !is_right {
+            let expected = if is_commit(revision) {
+                revision
+            } else {
+                "hexadecimal digits"
+            };
+            let problem = format!("the commit is {:?}, expected {expected}", json.sha);
+            return Err(broken(&path, problem, REPORT));
         }
         Ok(Listing {
             commit: json.sha,
@@ -314,6 +299,18 @@ enum Request {
 pub(super) fn file_path(model: &HubModel, commit: &str, file: &str) -> String {
     let (commit, file) = (encoded(commit, false), encoded(file, true));
     format!("/{}/resolve/{commit}/{file}", model.repository())
+}
+
+/// A list of files, or what is wrong with it.
+fn read_listing(response: Response<Body>) -> Result<ListingJson, String> {
+    let mut bytes = Vec::new();
+    let mut body = response.into_body().into_reader().take(LONGEST_LIST + 1);
+    body.read_to_end(&mut bytes)
+        .map_err(|error| format!("breaks off: {error}"))?;
+    if bytes.len() as u64 > LONGEST_LIST {
+        return Err(format!("is longer than {LONGEST_LIST} bytes"));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// A redirect that answers all that was asked.

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::Progress;
 use super::cache::{Repository, make_parent};
-use super::client::{Client, Stated, TRIES, TRY_LATER, broken, file_path, pause_after};
+use super::client::{Client, Content, Stated, TRIES, TRY_LATER, broken, file_path, pause_after};
 use super::name::HubModel;
 use crate::error::{Error, Result};
 use crate::hex::{git_sha1, hex, sha256};
@@ -25,7 +25,16 @@ pub(super) struct Download<'a> {
     pub(super) progress: &'a mut dyn FnMut(&Progress<'_>),
 }
 
-/// How an attempt to read to the end went.
+/// A content on its way: what of it is on the disk, under a name that says that it is not whole.
+struct Partial<'a> {
+    /// The file's name in the repository.
+    name: &'a str,
+    stated: &'a Stated,
+    path: PathBuf,
+    file: File,
+}
+
+/// How far an answer to a request brought a content.
 enum End {
     Reached,
     /// The connection broke, after so many bytes.
@@ -34,17 +43,16 @@ enum End {
 
 impl Download<'_> {
     /// Makes a file part of the commit's folder. Another program that fetches the same content is waited for.
-    pub(super) fn fetch(&mut self, file: &str) -> Result<()> {
-        let stated = self.client.stated(self.model, self.commit, file)?;
+    pub(super) fn fetch(&mut self, name: &str) -> Result<()> {
+        let stated = self.client.stated(self.model, self.commit, name)?;
         let blob = self.repository.blob(&stated.hash);
         if !blob.is_file() {
-            let _lock = self.lock(&stated.hash, file)?;
+            let _lock = self.lock(&stated.hash, name)?;
             if !blob.is_file() {
-                make_parent(&blob).map_err(Error::write(&blob))?;
-                self.complete(file, &stated, &blob)?;
+                self.complete(Partial::open(name, &stated, &blob)?, &blob)?;
             }
         }
-        self.repository.link(&stated.hash, self.commit, file)
+        self.repository.link(&stated.hash, self.commit, name)
     }
 
     /// The lock of a content, which ends with the file that is handed back, and with this program.
@@ -66,67 +74,46 @@ impl Download<'_> {
     }
 
     /// Fetches what is not there yet of a content, checks it, and gives it its name.
-    fn complete(&mut self, name: &str, stated: &Stated, blob: &Path) -> Result<()> {
-        let partial = incomplete(blob);
-        let unwritten = || Error::write(&partial);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false);
-        let mut file = file.open(&partial).map_err(unwritten())?;
-        let had = file.metadata().map_err(unwritten())?.len();
-        let mut is_resumed = had > 0;
-        if had > stated.size {
-            file.set_len(0).map_err(unwritten())?;
-        }
+    fn complete(&mut self, mut partial: Partial<'_>, blob: &Path) -> Result<()> {
+        let mut is_resumed = partial.length()? > 0;
         loop {
-            self.fill(name, stated, &mut file, &partial)?;
-            let found = self
-                .hash(&mut file, stated)
-                .map_err(Error::read(&partial))?;
-            if found == stated.hash {
-                break;
+            self.fill(&mut partial)?;
+            let found = partial.hash()?;
+            if found == partial.stated.hash {
+                return partial.finish(blob);
             }
             if !is_resumed {
-                let _ = fs::remove_file(&partial);
-                let problem = format!("its content has the hash {found}, expected {}", stated.hash);
-                return Err(broken(&self.path(name), problem, TRY_LATER));
+                let expected = &partial.stated.hash;
+                let problem = format!("its content has the hash {found}, expected {expected}");
+                return Err(self.given_up(&partial, problem));
             }
             // What an earlier program left may have been damaged: from the start, then.
             is_resumed = false;
-            file.set_len(0).map_err(unwritten())?;
+            partial.cut(0)?;
         }
-        file.sync_all().map_err(unwritten())?;
-        fs::rename(&partial, blob).map_err(Error::write(blob))
     }
 
-    /// Appends to `file` until it is as long as stated, however often the connection breaks while bytes come.
-    fn fill(&mut self, name: &str, stated: &Stated, file: &mut File, partial: &Path) -> Result<()> {
+    /// Fetches until as much is there as is stated, however often the connection breaks while bytes come.
+    fn fill(&mut self, partial: &mut Partial<'_>) -> Result<()> {
+        let (name, size) = (partial.name, partial.stated.size);
         let mut in_vain = 0;
         loop {
-            let have = file.metadata().map_err(Error::read(partial))?.len();
+            let done = partial.length()?;
             (self.progress)(&Progress {
                 file: name,
-                done: have,
-                size: stated.size,
+                done,
+                size,
             });
-            if have == stated.size {
+            if done == size {
                 return Ok(());
             }
-            let content = self.client.content(self.model, self.commit, name, have)?;
-            let from = content.from;
-            let placed = match from == have {
-                true => file.seek(SeekFrom::End(0)).map(|_| ()),
-                false => file
-                    .set_len(from)
-                    .and_then(|()| file.seek(SeekFrom::Start(from)).map(|_| ())),
-            };
-            placed.map_err(Error::write(partial))?;
-            match self.append(name, stated, from, content.reader, file, partial)? {
+            let content = self.client.content(self.model, self.commit, name, done)?;
+            partial.cut(content.from)?;
+            match self.append(partial, content)? {
                 End::Reached => {}
                 End::Cut(0, source) if in_vain + 1 == TRIES => {
-                    let problem = format!(
-                        "the connection breaks at byte {from} of {}: {source}",
-                        stated.size
-                    );
+                    let problem =
+                        format!("the connection breaks at byte {done} of {size}: {source}");
                     return Err(broken(&self.path(name), problem, TRY_LATER));
                 }
                 End::Cut(0, _) => {
@@ -138,66 +125,104 @@ impl Download<'_> {
         }
     }
 
-    /// Writes what comes behind byte `from`.
-    fn append(
-        &mut self,
-        name: &str,
-        stated: &Stated,
-        from: u64,
-        reader: Box<dyn Read>,
-        file: &mut File,
-        partial: &Path,
-    ) -> Result<End> {
+    /// Writes what comes to the end of what is there.
+    fn append(&mut self, partial: &mut Partial<'_>, content: Content) -> Result<End> {
+        let Content { from, reader } = content;
+        let size = partial.stated.size;
         // A byte more than is stated is one too many.
-        let mut reader = reader.take(stated.size - from + 1);
+        let mut reader = reader.take(size - from + 1);
         let mut buffer = vec![0; CHUNK];
         let mut done = from;
         loop {
             let length = match reader.read(&mut buffer) {
-                Ok(0) if done == stated.size => return Ok(End::Reached),
-                Ok(0) => return Ok(End::Cut(done - from, io::ErrorKind::UnexpectedEof.into())),
-                Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // All is there; what comes behind it does not matter.
-                Err(_) if done == stated.size => return Ok(End::Reached),
+                // All is there; how the connection ends does not matter.
+                Ok(0) | Err(_) if done == size => return Ok(End::Reached),
+                Ok(0) => return Ok(End::Cut(done - from, io::ErrorKind::UnexpectedEof.into())),
                 Err(error) => return Ok(End::Cut(done - from, error)),
+                Ok(length) => length,
             };
-            if done + length as u64 > stated.size {
-                let _ = fs::remove_file(partial);
-                let problem = format!(
-                    "more than the {} bytes come that were announced",
-                    stated.size
-                );
-                return Err(broken(&self.path(name), problem, TRY_LATER));
-            }
-            file.write_all(&buffer[..length])
-                .map_err(Error::write(partial))?;
             done += length as u64;
+            if done > size {
+                let problem = format!("more than the {size} bytes come that were announced");
+                return Err(self.given_up(partial, problem));
+            }
+            let written = partial.file.write_all(&buffer[..length]);
+            written.map_err(Error::write(&partial.path))?;
             (self.progress)(&Progress {
-                file: name,
+                file: partial.name,
                 done,
-                size: stated.size,
+                size,
             });
         }
     }
 
-    /// The hash of a file, of the kind that is stated: SHA-256 has 64 digits, git's SHA-1 has 40.
-    fn hash(&self, file: &mut File, stated: &Stated) -> io::Result<String> {
-        file.rewind()?;
-        Ok(match stated.hash.len() {
-            64 => hex(&sha256(file)?),
-            _ => hex(&git_sha1(file, stated.size)?),
-        })
+    /// The error that a content is of no use, of which nothing is kept.
+    fn given_up(&self, partial: &Partial<'_>, problem: String) -> Error {
+        let _ = fs::remove_file(&partial.path);
+        broken(&self.path(partial.name), problem, TRY_LATER)
     }
 
-    fn path(&self, file: &str) -> String {
-        file_path(self.model, self.commit, file)
+    fn path(&self, name: &str) -> String {
+        file_path(self.model, self.commit, name)
     }
 }
 
-/// The name of a content that is not whole yet; other programs of the hub call it the same.
-fn incomplete(blob: &Path) -> PathBuf {
-    let mut name = blob.as_os_str().to_owned();
-    name.push(".incomplete");
-    name.into()
+impl<'a> Partial<'a> {
+    /// What of `blob` an earlier program has left, if it can be a part of it. Other programs of the hub call it the same.
+    fn open(name: &'a str, stated: &'a Stated, blob: &Path) -> Result<Self> {
+        let mut path = blob.as_os_str().to_owned();
+        path.push(".incomplete");
+        let path = PathBuf::from(path);
+        make_parent(&path).map_err(Error::write(&path))?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&path).map_err(Error::write(&path))?;
+        let mut partial = Self {
+            name,
+            stated,
+            path,
+            file,
+        };
+        if partial.length()? > stated.size {
+            partial.cut(0)?;
+        }
+        Ok(partial)
+    }
+
+    /// Bytes that are there.
+    fn length(&self) -> Result<u64> {
+        let metadata = self.file.metadata();
+        Ok(metadata.map_err(Error::read(&self.path))?.len())
+    }
+
+    /// Leaves the first `length` bytes, behind which is written next.
+    fn cut(&mut self, length: u64) -> Result<()> {
+        let mut cut = || {
+            self.file.set_len(length)?;
+            self.file.seek(SeekFrom::Start(length))
+        };
+        cut().map(|_| ()).map_err(Error::write(&self.path))
+    }
+
+    /// The hash of what is on the disk, of the kind that is stated: SHA-256 has 64 digits, git's SHA-1 has 40.
+    fn hash(&mut self) -> Result<String> {
+        let (file, stated) = (&mut self.file, self.stated);
+        let hash = || {
+            file.rewind()?;
+            Ok(match stated.hash.len() {
+                64 => hex(&sha256(file)?),
+                _ => hex(&git_sha1(file, stated.size)?),
+            })
+        };
+        hash().map_err(Error::read(&self.path))
+    }
+
+    /// Gives it its name, once it is on the disk for good.
+    fn finish(self, blob: &Path) -> Result<()> {
+        self.file.sync_all().map_err(Error::write(&self.path))?;
+        // An open file cannot be renamed everywhere.
+        drop(self.file);
+        fs::rename(&self.path, blob).map_err(Error::write(blob))
+    }
 }

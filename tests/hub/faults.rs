@@ -448,6 +448,46 @@ fn a_disk_that_is_full() {
     assert_works(&user.embed_text());
 }
 
+/// The program on a disk of its own, which only a user who may mount one has.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs the right to mount"]
+fn a_full_disk_is_said_and_nothing_half_is_used() {
+    let hub = Hub::with(BUNDLE);
+    let user = User::of(&hub);
+    let program = user.command(MODEL, &["embed", "--text", "a cat"]);
+    let mut mounted = std::process::Command::new("unshare");
+    let script =
+        "mount -t tmpfs -o size=96k tmpfs \"$HF_HOME\" && \"$0\" \"$@\" >&2; echo \"ended $?\" >&2
+        mount -o remount,size=16m \"$HF_HOME\" && ls -R \"$HF_HOME\" >&2; exec \"$0\" \"$@\"";
+    mounted
+        .args(["-m", "sh", "-c", script])
+        .arg(program.get_program())
+        .args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => mounted.env(name, value),
+            None => mounted.env_remove(name),
+        };
+    }
+    let output = mounted.output().unwrap();
+    assert_works(&output);
+    let said = stderr(&output);
+    assert!(
+        said.contains(".incomplete: cannot be written: No space left on device"),
+        "{said}"
+    );
+    assert!(said.contains("ended 2"), "{said}");
+    let hash = sha256(&hub.content(GRAPH));
+    assert!(
+        said.lines()
+            .any(|line| line == format!("{hash}.incomplete")),
+        "{said}"
+    );
+    assert!(!said.lines().any(|line| line == hash), "{said}");
+    assert!(ranges(&hub).last().unwrap().is_some(), "{:?}", ranges(&hub));
+}
+
 #[test]
 fn two_programs_fetch_once() {
     let hub = Hub::troubled(BUNDLE, |request, _| {

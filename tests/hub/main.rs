@@ -170,16 +170,15 @@ fn a_model_by_name_is_the_model_in_its_folder() {
         assert_eq!(by_name[fact], by_path[fact]);
     }
     assert_eq!(hub.log().len(), asked);
-    let user_agents = hub
-        .log()
-        .iter()
-        .filter(|request| {
+    for request in hub.log() {
+        assert!(
             request
                 .header("user-agent")
-                .is_some_and(|agent| agent.starts_with("diptych/"))
-        })
-        .count();
-    assert_eq!(user_agents, asked);
+                .unwrap()
+                .starts_with("diptych/")
+        );
+        assert_eq!(request.header("accept-encoding"), Some("identity"));
+    }
 }
 
 #[test]
@@ -561,6 +560,36 @@ fn suggested_models_are_names_of_models() {
         "{printed}"
     );
     assert_eq!(hub.log(), []);
+}
+
+#[test]
+fn how_fast_a_large_file_came_is_told() {
+    let hub = Hub::with(BUNDLE);
+    // With two million bytes of documentation, which ends the model's message: field 6.
+    let mut graph = hub.content("onnx/text_model.onnx");
+    graph.extend([0x32, 0x80, 0x89, 0x7a]);
+    graph.extend(vec![b'a'; 2_000_000]);
+    hub.replace("onnx/text_model.onnx", graph);
+    let user = User::of(&hub);
+    let output = user.embed_text();
+    assert_works(&output);
+    let said = stderr(&output);
+    let told: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("fetched"))
+        .collect();
+    assert_eq!(told.len(), 1, "{said}");
+    assert!(
+        told[0].starts_with("diptych: fetched onnx/text_model.onnx: 2."),
+        "{said}"
+    );
+    assert!(
+        told[0].contains(" MB in ") && told[0].ends_with("B/s"),
+        "{said}"
+    );
+    let output = User::of(&hub).run(&["--quiet", "embed", "--text", "a cat"]);
+    assert_works(&output);
+    assert_eq!(stderr(&output), "");
 }
 
 /// An index is of a model, whichever way it was named.
