@@ -4,7 +4,7 @@
 //! that a file that was renamed, copied or only touched is never encoded again.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -267,9 +267,23 @@ pub fn hash_file(path: &Path) -> Result<(Hash, Stat)> {
 }
 
 fn hash_of(path: &Path) -> io::Result<(Hash, Stat)> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let stat = Stat::of(&file.metadata()?);
     Ok((first_half(&sha256(file)?), stat))
+}
+
+/// Opens a file to read it, and nothing else that may stand in its place by now: a pipe would wait for a writer.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no file, expected one"))
+    }
 }
 
 /// The hash that an index knows a text by: another than that of a file that holds it.
