@@ -19,7 +19,10 @@ use crate::error::{Error, Result};
 use crate::hex::sha256;
 use crate::image_file;
 
-/// Which files of a folder are found. Hidden ones never are.
+/// The file that says of a folder that a quarantine lies in it.
+pub(crate) const QUARANTINE_JOURNAL: &str = "diptych-journal.jsonl";
+
+/// Which files of a folder are found. Hidden ones never are, and neither is what lies in a quarantine.
 #[derive(Debug, Clone, Default)]
 pub struct WalkOptions {
     /// Patterns of files and folders to leave out: without a slash of names at any depth, with one of paths from the
@@ -129,7 +132,9 @@ impl Found {
     fn walk(&mut self, root: &Path, exclude: &Patterns, follow: bool, seen: &mut HashSet<PathBuf>) {
         self.roots.push(root.to_owned());
         let is_shown = |entry: &DirEntry| {
-            entry.depth() == 0 || !(is_hidden(entry) || exclude.match_entry(root, entry))
+            let is_left_out =
+                || is_hidden(entry) || exclude.match_entry(root, entry) || is_quarantine(entry);
+            entry.depth() == 0 || !is_left_out()
         };
         for entry in WalkDir::new(root)
             .follow_links(follow)
@@ -306,7 +311,11 @@ fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
-/// Patterns of names, and of paths.
+fn is_quarantine(entry: &DirEntry) -> bool {
+    entry.file_type().is_dir() && entry.path().join(QUARANTINE_JOURNAL).is_file()
+}
+
+/// Patterns of names, of paths from the folder that is walked, and of whole paths.
 #[derive(Debug)]
 struct Patterns {
     names: GlobSet,
