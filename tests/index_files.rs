@@ -428,6 +428,28 @@ fn hidden_and_excluded_files_are_left_out() {
         "what is now left out goes"
     );
     assert_eq!(said(&[])["items"], 4);
+    // From the current folder, and as a whole path, be it by a link.
+    let link = desk.folder.path().join("[link]");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&photos, &link).unwrap();
+    #[cfg(not(unix))]
+    let link = photos.clone();
+    let whole = format!("{folder}/sub/*");
+    let by_link = link.join("raw").to_str().unwrap().to_owned();
+    for (pattern, items) in [
+        ("./raw", 3),
+        ("./sub/../raw/", 3),
+        ("./*.PNG", 3),
+        ("../sub", 4),
+        (&whole, 3),
+        (&by_link, 3),
+        ("./aw", 4),
+    ] {
+        let mut command = desk.command(&["index", "--json", folder, "--exclude", pattern]);
+        let output = command.current_dir(&photos).output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["items"], items, "{pattern}");
+    }
     let output = desk.run(&["index", folder, "--exclude", "[a"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(

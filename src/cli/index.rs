@@ -24,7 +24,8 @@ pub(super) struct Arguments {
     texts: Vec<PathBuf>,
     #[command(flatten)]
     index: IndexArgument,
-    /// Leave out files and folders of this name (*.png, thumbs) or path (raw/**) below PATH; may be given several times
+    /// Leave out files and folders of this name (*.png, thumbs) or path (raw/**) below PATH, or of this path from the current
+    /// folder (./raw) or as a whole (/photos/raw); may be given several times
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Follow links to folders

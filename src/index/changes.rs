@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder, escape};
 use sha2::{Digest, Sha256};
 use walkdir::{DirEntry, WalkDir};
 
@@ -26,7 +26,8 @@ pub(crate) const QUARANTINE_JOURNAL: &str = "diptych-journal.jsonl";
 #[derive(Debug, Clone, Default)]
 pub struct WalkOptions {
     /// Patterns of files and folders to leave out: without a slash of names at any depth, with one of paths from the
-    /// folder that is walked.
+    /// folder that is walked. One that begins with `./` or `../` is of a path from the current folder; one that begins
+    /// with a slash is also of a whole path.
     pub exclude: Vec<String>,
     /// Whether links to folders are followed. Links to files always are.
     pub follow: bool,
@@ -320,40 +321,75 @@ fn is_quarantine(entry: &DirEntry) -> bool {
 struct Patterns {
     names: GlobSet,
     paths: GlobSet,
+    whole: GlobSet,
 }
 
 impl Patterns {
     fn match_entry(&self, root: &Path, entry: &DirEntry) -> bool {
         let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        self.names.is_match(entry.file_name()) || self.paths.is_match(path)
+        self.names.is_match(entry.file_name())
+            || self.paths.is_match(path)
+            || self.whole.is_match(entry.path())
     }
 }
 
 fn patterns(texts: &[String]) -> Result<Patterns> {
-    let unreadable = |text: &String| {
-        let pattern = text.clone();
+    let unreadable = |text: &str| {
+        let pattern = text.to_owned();
         move |source: globset::Error| Error::Pattern {
             pattern,
             source: source.into(),
         }
     };
-    let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+    let pattern = |pattern: &str, text: &str| {
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        glob.map_err(unreadable(text))
+    };
+    let [mut names, mut paths, mut whole] = [(); 3].map(|()| GlobSetBuilder::new());
     for text in texts {
-        let inner = text.trim_matches('/');
-        let pattern = GlobBuilder::new(inner)
-            .literal_separator(true)
-            .build()
-            .map_err(unreadable(text))?;
-        let set = if text.trim_end_matches('/').contains('/') {
-            &mut paths
+        let is_from_here = ["./", "../"].iter().any(|start| text.starts_with(start));
+        if is_from_here || Path::new(text).is_absolute() {
+            for path in whole_paths(text) {
+                whole.add(pattern(&path, text)?);
+            }
+        }
+        let inner = pattern(text.trim_matches('/'), text)?;
+        if text.trim_end_matches('/').contains('/') {
+            paths.add(inner);
         } else {
-            &mut names
-        };
-        set.add(pattern);
+            names.add(inner);
+        }
     }
-    let nothing = String::new();
+    let built = |set: GlobSetBuilder| set.build().map_err(unreadable(""));
     Ok(Patterns {
-        names: names.build().map_err(unreadable(&nothing))?,
-        paths: paths.build().map_err(unreadable(&nothing))?,
+        names: built(names)?,
+        paths: built(paths)?,
+        whole: built(whole)?,
     })
+}
+
+/// The patterns of whole paths that `text` stands for: as it is written, and with links resolved, as folders are named
+/// that are walked. What is there is no pattern, whatever its name holds.
+fn whole_paths(text: &str) -> Vec<String> {
+    let absolute = std::path::absolute(text).unwrap_or_default();
+    let mut path = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::ParentDir => drop(path.pop()),
+            component => path.push(component),
+        }
+    }
+    let is_there = path.symlink_metadata().is_ok();
+    let Some(folder) = path.ancestors().skip(1).find(|folder| folder.is_dir()) else {
+        return Vec::new();
+    };
+    let rest = path.strip_prefix(folder).unwrap_or(&path);
+    let rest = rest.to_string_lossy().into_owned();
+    let rest = if is_there { escape(&rest) } else { rest };
+    let real = folder.canonicalize().ok();
+    let folders = [Some(folder), real.as_deref()].into_iter().flatten();
+    let folders = folders.filter_map(Path::to_str);
+    folders
+        .map(|folder| format!("{}/{rest}", escape(folder.trim_end_matches('/'))))
+        .collect()
 }
