@@ -6,11 +6,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Cursor};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use common::{golden, stderr, write_photo};
+use diptych::index::{Found, Stat, WalkOptions, compare, hash_file, walk};
+use diptych::pipeline::{PipelineOptions, encode_files};
+use diptych::{DualEncoder, Error, Index};
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -57,6 +63,39 @@ impl Desk {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)))
     }
 
+    /// What `index --json` says of the photos, with what else it says.
+    fn index_with(&self, arguments: &[&str]) -> (Value, Output) {
+        let photos = self.photos();
+        let fixed = ["index", "--json", photos.to_str().unwrap()];
+        let output = self.run(&[&fixed, arguments].concat());
+        let said = serde_json::from_slice(&output.stdout);
+        (
+            said.unwrap_or_else(|_| panic!("{}", stderr(&output))),
+            output,
+        )
+    }
+
+    /// How many items the index names, 0 while there is none.
+    fn items(&self) -> usize {
+        let stats = Index::open(&self.folder.path().join("index")).and_then(|index| index.stats());
+        stats.map_or(0, |stats| stats.items())
+    }
+
+    /// Starts `index --watch --json`, whose results are to be read from it.
+    fn watch(&self, arguments: &[&str]) -> Watch {
+        let photos = self.photos();
+        let fixed = ["index", "--watch", "--json", photos.to_str().unwrap()];
+        let log = self.folder.path().join("stderr");
+        let mut child = self
+            .command(&[&fixed, arguments].concat())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Watch { child, said, log }
+    }
+
     /// Every hit of a query.
     fn search(&self, arguments: &[&str]) -> Vec<Value> {
         let output = self.run(&[&["search", "--json", "--limit", "0"], arguments].concat());
@@ -71,6 +110,43 @@ impl Desk {
     fn paths(&self) -> Vec<String> {
         let path = |hit: &Value| hit["path"].as_str().unwrap().to_owned();
         self.search(&["anything"]).iter().map(path).collect()
+    }
+}
+
+/// A program that watches. It ends with the test.
+struct Watch {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    log: PathBuf,
+}
+
+impl Watch {
+    /// What it says next on standard output.
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}, {}", self.errors()))
+    }
+
+    /// What it has said on standard error.
+    fn errors(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for something that is to happen before long.
+fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !has_happened() {
+        assert!(started.elapsed() < Duration::from_secs(60), "never: {what}");
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -487,6 +563,149 @@ fn a_folder_that_is_gone_or_empty_loses_nothing() {
     assert_eq!(desk.index(), counts(0, 0, 2, 0, 0, 2));
 }
 
+#[test]
+fn a_folder_below_that_is_there_and_empty_loses_nothing() {
+    let desk = Desk::new();
+    desk.add_photo("disk/2020/a.png", 1);
+    desk.add_photo("disk/b.png", 2);
+    desk.add_photo("other/c.png", 3);
+    desk.add_photo("other/d.png", 4);
+    desk.index();
+    let (disk, away) = (desk.photos().join("disk"), desk.folder.path().join("away"));
+    fs::rename(&disk, &away).unwrap();
+    fs::create_dir(&disk).unwrap();
+    fs::remove_file(desk.photos().join("other/c.png")).unwrap();
+    let (said, output) = desk.index_with(&[]);
+    assert_eq!(
+        said,
+        counts(0, 0, 1, 1, 1, 3),
+        "what else is gone is forgotten"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    let expected = "photos/disk: nothing found, though the index has images of it; kept";
+    assert!(text.contains(expected), "{text}");
+    assert!(!text.contains("2020"), "one folder, said once: {text}");
+    let output = desk.run(&["remove", disk.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(desk.index(), counts(0, 0, 1, 0, 0, 1));
+
+    fs::remove_dir(&disk).unwrap();
+    fs::rename(&away, &disk).unwrap();
+    assert_eq!(desk.index(), counts(2, 0, 1, 0, 0, 3));
+    // A folder that is gone was removed by somebody.
+    fs::remove_dir_all(&disk).unwrap();
+    assert_eq!(desk.index(), counts(0, 0, 1, 2, 0, 1));
+    // And one whose photos have come up elsewhere has none any more.
+    fs::create_dir(desk.photos().join("sorted")).unwrap();
+    let names = ["other/d.png", "sorted/d.png"].map(|name| desk.photos().join(name));
+    fs::rename(&names[0], &names[1]).unwrap();
+    assert_eq!(desk.index(), counts(0, 1, 0, 1, 0, 1));
+}
+
+#[cfg(target_os = "linux")]
+fn mount(arguments: &[&str], folder: &Path) {
+    let status = Command::new("mount").args(arguments).arg(folder).status();
+    assert!(status.unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+fn unmount(folder: &Path) {
+    let status = Command::new("umount").arg(folder).status();
+    assert!(status.unwrap().success());
+}
+
+/// The same with a disk that is mounted below the folder that is indexed.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs the right to mount"]
+fn an_unmounted_disk_loses_nothing() {
+    let desk = Desk::new();
+    let disk = desk.photos().join("disk");
+    fs::create_dir(&disk).unwrap();
+    mount(&["-t", "tmpfs", "tmpfs"], &disk);
+    desk.add_photo("disk/2020/a.png", 1);
+    desk.add_photo("b.png", 2);
+    let before = desk.index();
+    unmount(&disk);
+    let (said, output) = desk.index_with(&[]);
+    assert_eq!(before, counts(2, 0, 0, 0, 0, 2));
+    assert_eq!(said, counts(0, 0, 1, 0, 1, 2));
+    assert!(stderr(&output).contains("photos/disk: nothing found"));
+    assert_eq!(desk.paths().len(), 2);
+}
+
+/// What `walk` finds, with what the pipeline then makes of the files that are new.
+fn encoded(found: &Found) -> Vec<diptych::Result<()>> {
+    let todo = compare(&[], found, &Default::default(), |_| Ok(false)).unwrap();
+    let paths: Vec<PathBuf> = todo.encode.iter().map(|file| file.place.path()).collect();
+    let encoder = DualEncoder::open(golden("bundles/transformers-clip")).unwrap();
+    let options = PipelineOptions {
+        identify: true,
+        ..PipelineOptions::default()
+    };
+    let mut outcomes = Vec::new();
+    let take = |encoded: diptych::pipeline::Encoded<'_>| {
+        outcomes.push(encoded.row.map(|_| ()));
+        true
+    };
+    encode_files(&encoder, &paths, &options, take).unwrap();
+    outcomes
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_gone_or_a_pipe_once_it_is_read_is_an_error() {
+    let desk = Desk::new();
+    let names = ["a.png", "b.png", "c.png"].map(|name| desk.add_photo(name, 1));
+    let found = walk(&[desk.photos()], &WalkOptions::default()).unwrap();
+    fs::remove_file(&names[0]).unwrap();
+    fs::remove_file(&names[1]).unwrap();
+    let made = Command::new("mkfifo").arg(&names[1]).status().unwrap();
+    assert!(made.success());
+    // All are of one size, so that each is read to be compared too.
+    let outcomes = encoded(&found);
+    assert!(
+        matches!(
+            &outcomes[..],
+            [Err(Error::Read { .. }), Err(Error::Read { .. }), Ok(())]
+        ),
+        "{outcomes:?}"
+    );
+    assert!(matches!(hash_file(&names[1]), Err(Error::Read { .. })));
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_left_for_later() {
+    let desk = Desk::new();
+    let path = desk.add_photo("a.png", 1);
+    // Long enough to be changed while it is read.
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.resize(32 << 20, 0);
+    fs::write(&path, bytes).unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options().append(true).open(&path).unwrap();
+            for seconds in (1..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+                file.set_modified(time).unwrap();
+            }
+        });
+        let (said, output) = desk.index_with(&[]);
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(said, counts(0, 0, 0, 0, 1, 0));
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        assert!(text.contains("a.png: changed while it was read"), "{text}");
+        assert!(text.contains("hint: index it again"), "{text}");
+    });
+    assert_eq!(desk.index(), counts(1, 0, 0, 0, 0, 1));
+    let stat = Stat::of(&path.metadata().unwrap());
+    let index = Index::open(&desk.folder.path().join("index")).unwrap();
+    assert_eq!(index.items(&Default::default()).unwrap()[0].stat(), stat);
+}
+
 #[cfg(unix)]
 #[test]
 fn odd_files_are_handled() {
@@ -689,36 +908,13 @@ fn a_full_disk_leaves_an_index_that_opens() {
     }
     let small = desk.folder.path().join("index");
     fs::create_dir(&small).unwrap();
-    let mount = |options: &str| {
-        let arguments = [
-            "-t",
-            "tmpfs",
-            "-o",
-            options,
-            "tmpfs",
-            small.to_str().unwrap(),
-        ];
-        assert!(
-            Command::new("mount")
-                .args(arguments)
-                .status()
-                .unwrap()
-                .success()
-        );
-    };
-    mount("size=256k");
+    mount(&["-t", "tmpfs", "-o", "size=256k", "tmpfs"], &small);
     let photos = desk.photos();
     let output = desk.run(&["index", photos.to_str().unwrap()]);
     let found = desk.run(&["search", "x", "--limit", "0", "--paths"]);
-    mount("remount,size=64m");
+    mount(&["-t", "tmpfs", "-o", "remount,size=64m", "tmpfs"], &small);
     let after = desk.index();
-    assert!(
-        Command::new("umount")
-            .arg(&small)
-            .status()
-            .unwrap()
-            .success()
-    );
+    unmount(&small);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(

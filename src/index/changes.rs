@@ -3,7 +3,7 @@
 //! Knows files, not models. A file is the same while its size and time are; where they are not, its content decides, so
 //! that a file that was renamed, copied or only touched is never encoded again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -90,8 +90,9 @@ pub struct Todo {
     pub copies: Vec<Item>,
     /// Items whose files are no longer there.
     pub vanished: Vec<Place>,
-    /// Folders in which nothing was found, though the index has items of them: a disk that is not there looks like this,
-    /// and so nothing in them counts as vanished.
+    /// Folders in which nothing was found, though the index has items of them: those that were walked, if they hold no
+    /// image, and those below, if they hold nothing at all. A disk that is not there looks like this, and so nothing in
+    /// them counts as vanished but what was moved elsewhere.
     pub emptied: Vec<PathBuf>,
 }
 
@@ -188,18 +189,39 @@ impl Found {
         self.failures.push(Error::read(path)(error));
     }
 
-    /// The folders that were walked and held nothing, though something is `known` there.
-    fn emptied(&self, known: &HashMap<&Place, &Item>) -> Vec<PathBuf> {
-        let is_empty = |root: &&PathBuf| {
+    /// The folders that look like a disk that is not there, though there is an item in them at each of `places`.
+    fn emptied(&self, places: &[&Place]) -> Vec<PathBuf> {
+        let holds_nothing = |root: &&PathBuf| {
             root.is_dir()
                 && !self
                     .files
                     .iter()
                     .any(|file| file.place.folder.starts_with(root))
-                && known.keys().any(|place| place.folder.starts_with(root))
+                && places.iter().any(|place| place.folder.starts_with(root))
         };
-        self.roots.iter().filter(is_empty).cloned().collect()
+        let mut emptied: BTreeSet<PathBuf> =
+            self.roots.iter().filter(holds_nothing).cloned().collect();
+        // An unmounted disk leaves the folder that it was mounted on, without the folders of its own.
+        let folders: BTreeSet<&Path> = places.iter().map(|place| &*place.folder).collect();
+        for folder in folders {
+            let mut below_roots = folder
+                .ancestors()
+                .take_while(|folder| !self.roots.iter().any(|root| root == folder));
+            if let Some(there) = below_roots.find(|folder| folder.is_dir())
+                && !emptied.iter().any(|known| there.starts_with(known))
+                && is_empty(there)
+            {
+                emptied.insert(there.to_owned());
+            }
+        }
+        emptied.into_iter().collect()
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    folder
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// What to do so that an index that holds `known` under the roots of `found` holds what was found.
@@ -248,17 +270,20 @@ pub fn compare(
             _ => todo.encode.push(file.clone()),
         }
     }
-    todo.emptied = found.emptied(&left);
-    let is_gone = |place: &Place| {
+    // What is found elsewhere just now was moved, whatever has become of its folder.
+    let arrived: HashSet<Hash> = todo.copies.iter().map(|item| item.hash).collect();
+    let is_moved = |item: &&Item| arrived.contains(&item.hash);
+    let (moved, missing): (Vec<&Item>, Vec<&Item>) = left.into_values().partition(is_moved);
+    let mut vanished: Vec<&Place> = missing.iter().map(|item| &item.place).collect();
+    todo.emptied = found.emptied(&vanished);
+    let lies_in = |place: &Place, folders: &[PathBuf]| {
         let path = place.path();
-        !found
-            .unknown
-            .iter()
-            .chain(&todo.emptied)
-            .any(|root| path.starts_with(root))
+        folders.iter().any(|folder| path.starts_with(folder))
     };
-    let vanished = left.into_keys().filter(|place| is_gone(place));
-    todo.vanished = vanished.cloned().collect();
+    vanished.retain(|place| !lies_in(place, &todo.emptied));
+    vanished.extend(moved.iter().map(|item| &item.place));
+    vanished.retain(|place| !lies_in(place, &found.unknown));
+    todo.vanished = vanished.into_iter().cloned().collect();
     todo.vanished.sort();
     Ok(todo)
 }
