@@ -408,6 +408,107 @@ fn another_model_is_refused_until_the_index_is_moved_over() {
     assert_eq!(desk.run(&["search", "cat"]).status.code(), Some(2));
 }
 
+/// A desk with five photos, two of them of one content, and a text; and the model that it is to be moved over to.
+fn desk_to_move_over() -> (Desk, String) {
+    let desk = Desk::new();
+    for (name, number) in [("a.png", 1), ("b.png", 2), ("c.png", 3), ("d/e.png", 4)] {
+        desk.add_photo(name, number);
+    }
+    desk.add_photo("d/copy of b.png", 2);
+    let texts = desk.folder.path().join("texts.jsonl");
+    fs::write(&texts, "{\"id\": 1, \"text\": \"a cat\"}\n").unwrap();
+    let (_, output) = desk.index_with(&["--texts", texts.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    (
+        desk,
+        golden("bundles/open-clip").to_str().unwrap().to_owned(),
+    )
+}
+
+fn move_over(desk: &Desk, model: &str) -> (Value, Output) {
+    let output = desk.run(&["--model", model, "index", "--reindex", "--json"]);
+    let said = serde_json::from_slice(&output.stdout);
+    (
+        said.unwrap_or_else(|_| panic!("{}", stderr(&output))),
+        output,
+    )
+}
+
+#[test]
+fn a_move_to_another_model_waits_for_files_that_are_out_of_reach() {
+    let (desk, other) = desk_to_move_over();
+    let away = desk.folder.path().join("away");
+    fs::rename(desk.photos().join("d"), &away).unwrap();
+    let (said, output) = move_over(&desk, &other);
+    // The copy has its row by the photo that is there, be its own file where it may.
+    assert_eq!(said, counts(4, 1, 0, 0, 1, 6));
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("d/e.png: cannot be read"), "{text}");
+    assert!(
+        text.contains("1 file could not be read, so the index is not moved over yet"),
+        "{text}"
+    );
+    assert!(text.contains("diptych remove PATH"), "{text}");
+    assert_eq!(desk.paths().len(), 5, "the old rows answer");
+
+    fs::rename(&away, desk.photos().join("d")).unwrap();
+    let (said, output) = move_over(&desk, &other);
+    assert_eq!(said, counts(1, 0, 5, 0, 0, 6));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (said, _) = desk.index_with(&["--model", &other]);
+    assert_eq!(said, counts(0, 0, 5, 0, 0, 6));
+}
+
+#[test]
+fn what_was_forgotten_or_changed_meanwhile_does_not_come_back_with_a_move() {
+    let (desk, other) = desk_to_move_over();
+    let away = desk.folder.path().join("e.png");
+    fs::rename(desk.photos().join("d/e.png"), &away).unwrap();
+    let (_, output) = move_over(&desk, &other);
+    assert_eq!(output.status.code(), Some(1), "stopped midway");
+    fs::rename(&away, desk.photos().join("d/e.png")).unwrap();
+
+    let forgotten = [
+        desk.photos().join("a.png"),
+        desk.folder.path().join("texts.jsonl"),
+    ];
+    for path in &forgotten {
+        fs::remove_file(path).unwrap();
+        assert!(
+            desk.run(&["remove", path.to_str().unwrap()])
+                .status
+                .success()
+        );
+    }
+    desk.add_photo("c.png", 9);
+    assert_eq!(desk.index(), counts(1, 0, 3, 0, 0, 4));
+    let (said, output) = move_over(&desk, &other);
+    // c.png as it is now, and the one that was away.
+    assert_eq!(said, counts(2, 0, 2, 0, 0, 4));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (said, _) = desk.index_with(&["--model", &other]);
+    assert_eq!(said, counts(0, 0, 4, 0, 0, 4));
+}
+
+#[test]
+fn bad_images_are_left_behind_by_a_move_and_named() {
+    let (desk, other) = desk_to_move_over();
+    fs::write(desk.photos().join("b.png"), "no image").unwrap();
+    let (said, output) = move_over(&desk, &other);
+    // Its copy is whole, and is encoded in its place.
+    assert_eq!(said, counts(5, 0, 0, 0, 1, 5));
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("photos/b.png: not an image"), "{text}");
+    assert!(!text.contains("not moved over"), "{text}");
+    assert!(
+        desk.run(&["--model", &other, "search", "cat"])
+            .status
+            .success()
+    );
+}
+
 #[test]
 fn texts_are_found_by_words_and_by_photos() {
     let desk = Desk::new();

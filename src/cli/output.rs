@@ -516,7 +516,8 @@ struct FailureLine<'a> {
     error: &'a str,
 }
 
-fn counted(count: usize, what: &str) -> String {
+/// A number of things, as people say it.
+pub(super) fn counted(count: usize, what: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {what}{ending}")
 }
