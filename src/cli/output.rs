@@ -155,8 +155,9 @@ impl Output {
             removed,
             failed,
         } = summary;
+        let items = counted(*items, "item");
         self.told(format_args!(
-            "{items} items in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
+            "{items} in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
              removed, {failed} failed"
         ))
     }
@@ -242,8 +243,9 @@ impl Output {
             width,
             layout,
         } = exported;
+        let items = counted(*items, "item");
         self.told(format_args!(
-            "{items} items exported, rows of {width} values, layout {layout}; {failed} failed"
+            "{items} exported, rows of {width} values, layout {layout}; {failed} failed"
         ))
     }
 
@@ -320,8 +322,9 @@ impl Output {
             missing,
             failed,
         } = imported;
+        let items = counted(*items, "item");
         self.told(format_args!(
-            "{items} items in the index: {imported} imported, {known} of them of known content, {missing} of files that \
+            "{items} in the index: {imported} imported, {known} of them of known content, {missing} of files that \
              are not there, {failed} failed"
         ))
     }

@@ -11,7 +11,7 @@ use diptych::quarantine::{Plan, PlannedFile, PlannedGroup};
 use diptych::{Item, Place, image_size};
 
 use super::filter::{self, FilterArguments};
-use super::output::Output;
+use super::output::{Output, counted};
 use super::report::{self, Report};
 use super::store::IndexArgument;
 use super::{Common, Outcome};
@@ -95,10 +95,11 @@ fn say_planned(plan: &Plan, path: &Path, common: &Common) {
     if common.quiet {
         return;
     }
-    let files: usize = plan.groups.iter().map(|group| group.moves.len()).sum();
+    let files = plan.groups.iter().map(|group| group.moves.len()).sum();
+    let files = counted(files, "file");
     let path = path.display();
     report::notice(&format!(
-        "{files} files to move: look at {path}, then run diptych quarantine {path} --to FOLDER"
+        "{files} to move: look at {path}, then run diptych quarantine {path} --to FOLDER"
     ));
 }
 
