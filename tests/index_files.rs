@@ -893,6 +893,93 @@ fn a_second_writer_is_told_and_readers_go_on() {
     );
 }
 
+/// An index that is kept in the folder that is watched wakes nobody.
+#[test]
+fn a_run_that_finds_nothing_new_writes_nothing() {
+    let desk = Desk::new();
+    desk.add_photo("a.png", 1);
+    let index = desk.photos().join("index");
+    let in_photos = ["--index", index.to_str().unwrap()];
+    desk.index_with(&in_photos);
+    let catalog = || fs::read(index.join("catalog.sqlite")).unwrap();
+    let before = catalog();
+    assert_eq!(desk.index_with(&in_photos).0, counts(0, 0, 1, 0, 0, 1));
+    assert_eq!(catalog(), before);
+
+    let mut watch = desk.watch(&in_photos);
+    assert_eq!(watch.next(), counts(0, 0, 1, 0, 0, 1));
+    desk.add_photo("b.png", 2);
+    assert_eq!(watch.next(), counts(1, 0, 1, 0, 0, 2));
+    let log = || fs::read(index.join("catalog.sqlite-wal")).unwrap();
+    let before = log();
+    thread::sleep(Duration::from_secs(4));
+    assert!(log() == before, "it goes on writing");
+}
+
+#[test]
+fn what_comes_in_during_the_first_run_of_a_watch_is_found() {
+    const PHOTOS: usize = 1500;
+    let desk = Desk::new();
+    for number in 0..PHOTOS as u32 {
+        desk.add_photo(format!("{number}.png"), number);
+    }
+    let mut watch = desk.watch(&[]);
+    wait_until("rows", || desk.items() > 0);
+    desk.add_photo("late.png", PHOTOS as u32);
+    assert_eq!(watch.next()["encoded"], PHOTOS, "it came after the walk");
+    assert_eq!(watch.next(), counts(1, 0, PHOTOS, 0, 0, PHOTOS + 1));
+}
+
+#[test]
+fn a_watch_takes_bursts_and_outlives_its_folder() {
+    let desk = Desk::new();
+    desk.add_photo("a.png", 0);
+    let mut watch = desk.watch(&[]);
+    assert_eq!(watch.next()["items"], 1);
+    for number in 1..300 {
+        desk.add_photo(format!("{}/{number}.png", number % 3), number);
+    }
+    wait_until("the burst", || desk.items() == 300);
+
+    // As a disk that is unmounted: an empty folder is left.
+    let (photos, away) = (desk.photos(), desk.folder.path().join("away"));
+    fs::rename(&photos, &away).unwrap();
+    fs::create_dir(&photos).unwrap();
+    wait_until("that it is said", || {
+        watch.errors().contains("nothing found, though")
+    });
+    assert_eq!(desk.items(), 300);
+    write_photo(&away.join("new.png"), 300);
+    fs::remove_dir(&photos).unwrap();
+    fs::rename(&away, &photos).unwrap();
+    wait_until("what came meanwhile", || desk.items() == 301);
+    desk.add_photo("last.png", 301);
+    wait_until("it is watched anew", || desk.items() == 302);
+}
+
+#[test]
+fn a_watch_goes_on_when_a_run_fails_and_watches_texts() {
+    let desk = Desk::new();
+    desk.add_photo("a.png", 1);
+    let texts = desk.folder.path().join("texts.jsonl");
+    fs::write(&texts, "{\"id\": 1, \"text\": \"a cat\"}\n").unwrap();
+    let mut watch = desk.watch(&["--texts", texts.to_str().unwrap()]);
+    assert_eq!(watch.next(), counts(2, 0, 0, 0, 0, 2));
+    fs::write(&texts, "{\"id\": 1, \"text\": \"a cow\"}\n").unwrap();
+    assert_eq!(watch.next(), counts(1, 0, 0, 0, 0, 2));
+    fs::remove_file(&texts).unwrap();
+    wait_until("that it is said", || {
+        watch.errors().contains("texts.jsonl: cannot be read")
+    });
+    desk.add_photo("b.png", 2);
+    wait_until("photos come in", || desk.items() == 3);
+    fs::write(&texts, "{\"id\": 2, \"text\": \"a dog\"}\n").unwrap();
+    wait_until("texts come in", || {
+        desk.search(&["dog", "--kind", "texts"])[0]["text"] == "a dog"
+    });
+    assert!(watch.child.try_wait().unwrap().is_none());
+}
+
 /// In a short form by default; `DIPTYCH_KILLS` says how many.
 #[test]
 fn kills_lose_nothing_that_was_committed() {

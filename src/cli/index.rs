@@ -54,17 +54,24 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         output.indexed(&summary)?;
         return Ok(outcome);
     }
+    // Before the first run, so that what comes in meanwhile is not missed.
+    let watch = || Watch::new(&arguments.paths, &arguments.texts, &run.location);
+    let watch = arguments.watch.then(watch).transpose()?;
     let (summary, outcome) = run.bring_up_to_date(&arguments.paths)?;
     output.indexed(&summary)?;
-    if !arguments.watch {
+    let Some(mut watch) = watch else {
         return Ok(outcome);
-    }
-    let mut watch = Watch::new(&arguments.paths)?;
+    };
     loop {
         let changed = watch.wait()?;
-        let (summary, _) = run.bring_up_to_date(&changed)?;
-        if summary.has_changes() {
-            output.indexed(&summary)?;
+        match run.bring_up_to_date(&changed) {
+            Ok((summary, _)) if summary.has_changes() => output.indexed(&summary)?,
+            Ok(_) => {}
+            // A full disk or a file that is not there just now: it may pass.
+            Err(error) => {
+                report::fatal(&error);
+                watch.try_again();
+            }
         }
     }
 }
