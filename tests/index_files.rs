@@ -514,10 +514,17 @@ fn texts_are_found_by_words_and_by_photos() {
     let desk = Desk::new();
     let photo = desk.add_photo("a.png", 1);
     let texts = desk.folder.path().join("texts.jsonl");
-    fs::write(&texts, "{\"id\": 1, \"text\": \"a cat\", \"more\": 0}\n\n{\"id\": \"two\", \"text\": \"a dog\"}\n{\"id\": 1}\nno\n").unwrap();
+    fs::write(&texts, "{\"id\": 1, \"text\": \"a cat\", \"more\": 0}\n\n{\"id\": \"two\", \"text\": \"a dog\"}\n{\"id\": 1}\nno\n{\"id\": 3, \"text\": \" \"}\n").unwrap();
     let output = desk.run(&["index", "--json", "--texts", texts.to_str().unwrap()]);
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(said, counts(2, 0, 0, 0, 2, 2));
+    assert_eq!(said, counts(2, 0, 0, 0, 3, 2));
+    assert!(
+        stderr(&output).contains(
+            "line 6: expected {\"id\": \"a\", \"text\": \"a sentence\"}: the text is blank"
+        ),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stderr(&output).contains("line 4: expected {\"id\""),
