@@ -357,6 +357,11 @@ fn queries_that_make_no_sense_are_refused() {
         (&["-night"][..], "only what is not wanted"),
         (&[""], "says nothing"),
         (&["missing.jpg"], "missing.jpg: there is no such file"),
+        (&["missing.heic"], "missing.heic: there is no such file"),
+        (
+            &["cat", "-cat"],
+            "the parts of the query cancel each other out: leave one out",
+        ),
         (&["cat", "--min-score", "7"], "expected a cosine"),
         (&["cat", "--since", "yesterday"], "expected a date"),
         (&[], "required"),
