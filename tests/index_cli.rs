@@ -579,6 +579,10 @@ fn clusters_need_no_number_and_no_labels() {
 
     let nothing = collection.run(&["cluster", "--in", &collection.text("elsewhere")]);
     assert_eq!((code(&nothing), stdout(&nothing).as_str()), (1, ""));
-    assert_eq!(stderr(&nothing), "diptych: nothing found\n");
+    let said = format!(
+        "diptych: {}: the index has nothing below this folder\ndiptych: nothing found\n",
+        collection.text("elsewhere")
+    );
+    assert_eq!(stderr(&nothing), said);
     assert_eq!(code(&collection.run(&["cluster", "--groups", "0"])), 2);
 }

@@ -299,6 +299,50 @@ fn folders_and_times_narrow_a_search() {
     );
 }
 
+#[test]
+fn a_folder_of_which_the_index_has_nothing_is_named() {
+    let desk = Desk::new();
+    desk.add_photo("a.png", 1);
+    desk.index();
+    let photos = desk.photos();
+    let photos = photos.to_str().unwrap();
+    let nothing = desk.run(&["search", "cat", "--in", "/nope"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    let said = "diptych: /nope: the index has nothing below this folder\n";
+    assert_eq!(stderr(&nothing), format!("{said}diptych: nothing found\n"));
+    let one = desk.run(&["search", "cat", "--in", "/nope", "--in", photos]);
+    assert_eq!((one.status.code(), stderr(&one).as_str()), (Some(0), said));
+    let none = desk.run(&["search", "cat", "--in", photos, "--since", "2200"]);
+    assert_eq!(stderr(&none), "diptych: nothing found\n");
+}
+
+#[test]
+fn a_word_that_is_a_folder_too_is_searched_and_said() {
+    let desk = Desk::new();
+    desk.add_photo("cat/a.png", 1);
+    desk.index();
+    let search = |query: &str| {
+        let mut command = desk.command(&["search", "--json", query]);
+        command.current_dir(desk.photos()).output().unwrap()
+    };
+    let words = search("cat");
+    assert_eq!(String::from_utf8_lossy(&words.stdout).lines().count(), 1);
+    assert!(
+        stderr(&words).contains("cat: searched as words, though a folder has this name; --in cat"),
+        "{}",
+        stderr(&words)
+    );
+    for query in ["cat/", "./cat", desk.photos().to_str().unwrap()] {
+        let folder = search(query);
+        assert_eq!(folder.status.code(), Some(2), "{query}");
+        let said = stderr(&folder);
+        assert!(
+            said.contains("a folder, expected words or the path of an image"),
+            "{said}"
+        );
+    }
+}
+
 /// A JPEG that says when it was taken.
 fn write_dated(path: &Path, time: &str) {
     let mut bytes = Vec::new();

@@ -91,6 +91,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         bail!("--sheet shows photos, and texts are searched: leave it out, or add --kind images");
     }
     let hits = index.search(&row, &options)?;
+    arguments.filter.say_unknown(index.as_ref(), &hits)?;
     if hits.is_empty() {
         if !common.quiet {
             report::notice("nothing found");

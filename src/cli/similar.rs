@@ -46,6 +46,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let filter = arguments.filter.filter(&index)?;
     let items = index.items(&filter)?;
     if items.is_empty() {
+        arguments.filter.say_unknown(&index, &[])?;
         return Ok(nothing(common));
     }
     let mut report = common.report(items.len(), "files");
