@@ -898,6 +898,24 @@ fn odd_files_are_handled() {
     let output = desk.run(&["search", "x", "--print0", "--limit", "0"]);
     let paths: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
     assert!(paths.contains(&photos.join(odd).as_os_str().as_bytes()));
+    // Such a path is a query too, and JSON tells it byte for byte.
+    let mut like = desk.command(&["search", "--json", "--limit", "1"]);
+    let like = like.arg(photos.join(odd)).output().unwrap();
+    let hit: Value =
+        serde_json::from_slice(&like.stdout).unwrap_or_else(|_| panic!("{}", stderr(&like)));
+    let bytes = STANDARD
+        .decode(hit["path_base64"].as_str().unwrap())
+        .unwrap();
+    assert_eq!(bytes, photos.join(odd).as_os_str().as_bytes());
+    assert!(
+        hit["path"]
+            .as_str()
+            .unwrap()
+            .ends_with("not utf-8 \u{fffd}\u{fffd}.png")
+    );
+    let hits = desk.search(&["x"]);
+    let odd_ones = hits.iter().filter(|hit| hit.get("path_base64").is_some());
+    assert_eq!(odd_ones.count(), 1);
     let shown = desk.run(&["search", "x"]);
     assert_eq!(
         String::from_utf8(shown.stdout).unwrap().lines().count(),

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use diptych::{Hit, Item, Prediction};
 use serde::Serialize;
 use serde_json::Value;
@@ -454,7 +456,9 @@ struct EmbeddingLine<'a> {
 /// What an item is: an image by its path; a text by its file, its id there, and itself.
 #[derive(Serialize)]
 struct ItemName<'a> {
-    path: Cow<'a, str>,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -465,14 +469,26 @@ impl<'a> From<&'a Item> for ItemName<'a> {
     fn from(item: &'a Item) -> Self {
         let Item { place, text, .. } = item;
         let text = text.as_deref();
-        let folder = place.folder.to_string_lossy();
-        let name = place.name.to_string_lossy();
-        let (path, id) = match text {
-            Some(_) => (folder, Some(name)),
-            None => (place.path().to_string_lossy().into_owned().into(), None),
+        let (file, id) = match text {
+            Some(_) => (
+                Cow::Borrowed(&*place.folder),
+                Some(place.name.to_string_lossy()),
+            ),
+            None => (Cow::Owned(place.path()), None),
         };
-        Self { path, id, text }
+        Self {
+            path: file.to_string_lossy().into_owned(),
+            path_base64: path_base64(&file),
+            id,
+            text,
+        }
     }
+}
+
+/// A path that is not Unicode, byte for byte.
+pub(super) fn path_base64(path: &Path) -> Option<String> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    path.to_str().is_none().then(|| STANDARD.encode(bytes))
 }
 
 #[derive(Serialize)]
