@@ -1057,31 +1057,41 @@ fn a_watch_goes_on_when_a_run_fails_and_watches_texts() {
 /// In a short form by default; `DIPTYCH_KILLS` says how many.
 #[test]
 fn kills_lose_nothing_that_was_committed() {
-    const PHOTOS: usize = 1500;
-    let kills: u32 = std::env::var("DIPTYCH_KILLS").map_or(6, |count| count.parse().unwrap());
+    const PHOTOS: usize = 4000;
+    let kills: usize = std::env::var("DIPTYCH_KILLS").map_or(6, |count| count.parse().unwrap());
     let desk = Desk::new();
     for number in 0..PHOTOS as u32 {
         desk.add_photo(format!("{}/{number}.png", number % 7), number);
     }
     let photos = desk.photos();
     let mut before = BTreeSet::new();
+    let mut midway = 0;
     for kill in 0..kills {
+        if before.len() == PHOTOS {
+            fs::remove_dir_all(desk.folder.path().join("index")).unwrap();
+            before.clear();
+        }
         let mut index = desk.command(&["index", "-q", photos.to_str().unwrap()]);
         let mut index = index.stdout(Stdio::null()).spawn().unwrap();
-        // At moments that look random, the later ones later.
-        let wait = 40 + u64::from((kill * 7919) % 400);
-        thread::sleep(Duration::from_millis(wait));
-        index.kill().unwrap();
-        index.wait().unwrap();
-        if !desk.folder.path().join("index/catalog.sqlite").exists() {
-            continue;
+        // When so many rows are named, and a little later, at moments that look random.
+        let named = before.len() + 1 + kill * 7919 % 900;
+        while desk.items() < named && index.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_micros(500));
         }
+        thread::sleep(Duration::from_micros(kill as u64 * 7919 % 40_000));
+        index.kill().unwrap();
+        let was_killed = index.wait().unwrap().code().is_none();
         let paths = desk.paths();
         let now: BTreeSet<String> = paths.iter().cloned().collect();
         assert_eq!(paths.len(), now.len(), "nothing twice");
         assert!(now.is_superset(&before), "nothing lost");
+        midway += usize::from(was_killed && (1..PHOTOS).contains(&now.len()));
         before = now;
     }
+    assert!(
+        midway > 0,
+        "no kill hit a run that had named some of its rows"
+    );
     let said = desk.index();
     assert_eq!(
         (&said["items"], &said["failed"]),
