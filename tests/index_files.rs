@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Cursor};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,13 @@ impl Desk {
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
+        let (sender, said) = channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
         Watch { child, said, log }
     }
 
@@ -116,15 +123,15 @@ impl Desk {
 /// A program that watches. It ends with the test.
 struct Watch {
     child: Child,
-    said: BufReader<ChildStdout>,
+    said: Receiver<String>,
     log: PathBuf,
 }
 
 impl Watch {
     /// What it says next on standard output.
     fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.said.read_line(&mut line).unwrap();
+        let line = self.said.recv_timeout(Duration::from_secs(60));
+        let line = line.unwrap_or_else(|_| panic!("it says nothing; {}", self.errors()));
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}, {}", self.errors()))
     }
 
@@ -1008,8 +1015,13 @@ fn what_comes_in_during_the_first_run_of_a_watch_is_found() {
 fn a_watch_takes_bursts_and_outlives_its_folder() {
     let desk = Desk::new();
     desk.add_photo("a.png", 0);
-    let mut watch = desk.watch(&[]);
-    assert_eq!(watch.next()["items"], 1);
+    let later = desk.folder.path().join("later");
+    let mut watch = desk.watch(&[later.to_str().unwrap()]);
+    assert_eq!(
+        watch.next(),
+        counts(1, 0, 0, 0, 1, 1),
+        "one is not there yet"
+    );
     for number in 1..300 {
         desk.add_photo(format!("{}/{number}.png", number % 3), number);
     }
@@ -1029,6 +1041,8 @@ fn a_watch_takes_bursts_and_outlives_its_folder() {
     wait_until("what came meanwhile", || desk.items() == 301);
     desk.add_photo("last.png", 301);
     wait_until("it is watched anew", || desk.items() == 302);
+    write_photo(&later.join("first.png"), 302);
+    wait_until("a folder that comes later", || desk.items() == 303);
 }
 
 #[test]
