@@ -1210,3 +1210,27 @@ fn a_full_disk_leaves_an_index_that_opens() {
     assert!(found.status.code() != Some(2), "{}", stderr(&found));
     assert_eq!(after["items"], 900);
 }
+
+/// A watch waits for room, and then takes in what found none.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs the right to mount"]
+fn a_watch_outlives_a_full_disk() {
+    let desk = Desk::new();
+    desk.add_photo("a.png", 0);
+    let small = desk.folder.path().join("index");
+    fs::create_dir(&small).unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=256k", "tmpfs"], &small);
+    let mut watch = desk.watch(&[]);
+    assert_eq!(watch.next(), counts(1, 0, 0, 0, 0, 1));
+    for number in 1..900 {
+        desk.add_photo(format!("{number}.png"), number);
+    }
+    wait_until("that it is said", || watch.errors().contains("cannot be"));
+    mount(&["-t", "tmpfs", "-o", "remount,size=64m", "tmpfs"], &small);
+    desk.add_photo("last.png", 900);
+    wait_until("the rest comes in", || desk.items() == 901);
+    assert!(watch.child.try_wait().unwrap().is_none());
+    drop(watch);
+    unmount(&small);
+}
