@@ -393,6 +393,71 @@ fn a_file_that_changed_since_it_was_indexed_is_in_no_group() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_is_no_duplicate_of_itself() {
+    let collection = Collection::new();
+    let photos = collection.text("photos");
+    fs::hard_link(collection.photo("cat.jpg"), collection.photo("again.jpg")).unwrap();
+    fs::hard_link(collection.photo("bee.jpg"), collection.photo("bee 2.jpg")).unwrap();
+    fs::hard_link(
+        collection.photo("sub/same.jpg"),
+        collection.photo("same 2.jpg"),
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(collection.photo("sub"), collection.photo("way")).unwrap();
+    let indexed = collection.run(&["index", "--follow", &photos]);
+    assert_eq!(code(&indexed), 0, "{}", stderr(&indexed));
+    let plan = collection.text("plan.json");
+    let groups = lines(&collection.run(&["similar", "--json", "--plan", &plan]));
+    assert_eq!(groups.len(), 1, "{groups:?}");
+    // The best under one name; of its copies, both names of one file; none by the link.
+    let found = names(&groups[0]["items"]);
+    assert_eq!(found, ["again.jpg", "same 2.jpg", "same.jpg", "small.jpg"]);
+    let text = fs::read_to_string(&plan).unwrap();
+    assert!(
+        !text.contains("cat.jpg") && !text.contains("/way/"),
+        "{text}"
+    );
+    let output = collection.run(&["quarantine", &plan, "--to", &collection.text("away")]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
+fn a_quarantine_in_the_folder_of_photos_is_not_indexed() {
+    let collection = Collection::new();
+    let (photos, plan) = (collection.text("photos"), collection.text("plan.json"));
+    fs::write(collection.photo("sub/notes.txt"), "").unwrap();
+    fs::remove_file(collection.photo("sub/small.jpg")).unwrap();
+    collection.run(&["index", &photos]);
+    let planned = collection.run(&["similar", "--plan", &plan]);
+    assert!(
+        stderr(&planned).contains("1 file to move: look at"),
+        "{}",
+        stderr(&planned)
+    );
+    collection.run(&["quarantine", &plan, "--to", &collection.text("photos/away")]);
+    assert!(collection.photo("away/sub/same.jpg").exists());
+    let indexed = collection.run(&["index", &photos]);
+    assert_eq!(
+        stdout(&indexed),
+        "4 items in the index: 0 encoded, 0 copied or moved, 4 unchanged, 1 removed, 0 failed\n"
+    );
+    let similar = collection.run(&["similar"]);
+    assert_eq!((code(&similar), stdout(&similar).as_str()), (1, ""));
+    // Named itself, it is walked as any folder.
+    let indexed = collection.run(&[
+        "index",
+        &collection.text("photos/away/sub/same.jpg"),
+        &collection.text("photos/away"),
+    ]);
+    assert!(
+        stdout(&indexed).starts_with("5 items in the index: 0 encoded, 1 copied"),
+        "{}",
+        stdout(&indexed)
+    );
+}
+
 /// A collection with the plan that keeps the best cat.
 fn planned() -> (Collection, String) {
     let collection = Collection::new();
@@ -579,6 +644,10 @@ fn clusters_need_no_number_and_no_labels() {
 
     let nothing = collection.run(&["cluster", "--in", &collection.text("elsewhere")]);
     assert_eq!((code(&nothing), stdout(&nothing).as_str()), (1, ""));
-    assert_eq!(stderr(&nothing), "diptych: nothing found\n");
+    let said = format!(
+        "diptych: {}: the index has nothing below this folder\ndiptych: nothing found\n",
+        collection.text("elsewhere")
+    );
+    assert_eq!(stderr(&nothing), said);
     assert_eq!(code(&collection.run(&["cluster", "--groups", "0"])), 2);
 }

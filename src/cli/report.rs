@@ -40,7 +40,7 @@ pub(super) fn cut(count: usize, limit: usize, first: &str) {
     ));
 }
 
-/// Why the program could not run, and what to do.
+/// Why the program, or a run of one that goes on, could not do its work, and what to do.
 pub(super) fn fatal(error: &anyhow::Error) {
     say(&chain(error));
     print_hint(error.downcast_ref::<diptych::Error>());

@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use changes::{
     Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, hash_text, walk,
 };
+pub(crate) use changes::{QUARANTINE_JOURNAL, open_file};
 pub use item::{Hash, Hit, Item, ItemFilter, Kind, SearchOptions, Stats};
 pub use place::Place;
 #[cfg(feature = "qdrant")]

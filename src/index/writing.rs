@@ -86,6 +86,10 @@ impl Index {
     }
 
     fn apply(&self, changes: &Changes<'_>) -> Result<()> {
+        // A commit would make every reader look anew, and wake whoever watches the folder.
+        if changes.items.is_empty() && changes.removed.is_empty() {
+            return Ok(());
+        }
         self.catalog().apply(changes)?;
         self.settle()?;
         let freed = self.catalog().count(Table::Freed)?;
