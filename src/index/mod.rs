@@ -43,7 +43,7 @@ pub use place::Place;
 pub use qdrant::Collection;
 pub use store::{Store, address, create_store, open_store, open_store_to_write};
 
-use catalog::{Catalog, Facts, Named, Table};
+use catalog::{Catalog, Facts, Named};
 use folder::{CATALOG, codes_file, create_files, holds_rows, lock};
 use view::{View, at_one_moment};
 
@@ -110,14 +110,7 @@ impl Index {
                 path: folder.to_owned(),
             });
         }
-        let facts = Facts {
-            model: model.to_owned(),
-            width,
-            generation: 1,
-            rows: 0,
-            edition: 0,
-        };
-        create_files(folder, CATALOG, &facts)?;
+        create_files(folder, CATALOG, &Facts::new(model, width, 1))?;
         Self::assemble(folder, Some(lock))
     }
 
@@ -293,8 +286,8 @@ impl Index {
     ///
     /// [`Error::Catalog`].
     pub fn has_images(&self) -> Result<bool> {
-        let (texts, rows) = self.catalog().kinds()?;
-        Ok(texts == 0 || texts < rows)
+        let facts = self.catalog().facts()?;
+        Ok(facts.texts.count == 0 || facts.texts.count < facts.used())
     }
 
     /// All items that `filter` lets through, by folder and name.
@@ -372,14 +365,15 @@ impl Index {
     /// [`Error::Catalog`], [`Error::Read`].
     pub fn stats(&self) -> Result<Stats> {
         self.reading(|catalog, view| {
-            let texts = catalog.count(Table::Texts)?;
+            let facts = &view.facts;
+            let texts = catalog.count_texts()?;
             Ok(Stats {
-                images: catalog.count(Table::Items)? - texts,
+                images: facts.items.count.saturating_sub(texts),
                 texts,
-                rows: catalog.count(Table::Rows)?,
-                freed: catalog.count(Table::Freed)?,
-                width: view.facts.width,
-                model: view.facts.model.clone(),
+                rows: facts.used(),
+                freed: facts.freed.count,
+                width: facts.width,
+                model: facts.model.clone(),
                 bytes: folder::bytes(&self.folder)?,
             })
         })

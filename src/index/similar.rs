@@ -40,7 +40,7 @@ fn groups(
     items.sort_by(|a, b| better(&a.item, &b.item));
     let mut of_row: HashMap<usize, Vec<Item>> = HashMap::new();
     let mut order = Vec::new();
-    for Named { item, row } in items {
+    for Named { item, row, .. } in items {
         let of_row = of_row.entry(row).or_default();
         if of_row.is_empty() {
             order.push(row);

@@ -107,6 +107,101 @@ fn a_page_of_the_catalog_that_was_written_over_is_told() {
     }
 }
 
+/// What an index says of what it holds.
+fn answers(folder: &Path) -> diptych::Result<(Vec<Vec<Hit>>, Vec<Item>, index::Stats)> {
+    let index = Index::open(folder)?;
+    let of_kind = |kind| {
+        filtered(ItemFilter {
+            kind: Some(kind),
+            ..ItemFilter::default()
+        })
+    };
+    let options = [
+        SearchOptions::default(),
+        all(),
+        of_kind(Kind::Image),
+        of_kind(Kind::Text),
+    ];
+    let hits = options
+        .iter()
+        .map(|options| index.search(&rows([3]), options));
+    let hits = hits.collect::<Result<_, _>>()?;
+    Ok((hits, index.items(&ItemFilter::default())?, index.stats()?))
+}
+
+/// One bit of the catalog is another: what is answered is what was written, or the damage is told.
+#[test]
+fn no_answer_is_given_from_a_damaged_catalog() {
+    let (folder, mut index) = new_index();
+    add(&mut index, 0..250);
+    let texts = [text("/notes.txt", "1", 500), text("/notes.txt", "2", 501)];
+    index.add(&texts, &rows([500, 501])).unwrap();
+    index.add_copies(&[image("/copy.jpg", 7)]).unwrap();
+    index.remove(&images(40..60).map_places()).unwrap();
+    drop(index);
+    let expected = answers(folder.path()).unwrap();
+    let path = folder.path().join("catalog.sqlite");
+    let whole = fs::read(&path).unwrap();
+    let mut told = 0;
+    for (at, bit) in (0..whole.len()).step_by(173).zip((0..8).cycle()) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << bit;
+        fs::write(&path, bytes).unwrap();
+        match answers(folder.path()) {
+            Ok(mut answers) => {
+                answers.2.bytes = expected.2.bytes;
+                assert!(answers == expected, "bit {bit} of byte {at}");
+            }
+            Err(Error::Damaged { path: of, .. }) => {
+                assert_eq!(of, path, "bit {bit} of byte {at}");
+                told += 1;
+            }
+            Err(error) => panic!("bit {bit} of byte {at}: {error}"),
+        }
+    }
+    assert!(told > 50, "{told}");
+}
+
+/// As where a page lost its last entries: the tables are sound, and something is missing or too much.
+#[test]
+fn what_the_catalog_lost_is_missed() {
+    for lost in [
+        "DELETE FROM item WHERE row = 3",
+        "DELETE FROM item WHERE name = CAST('copy.jpg' AS BLOB)",
+        "DELETE FROM freed WHERE row = 41",
+        "INSERT INTO freed VALUES (3)",
+        "DELETE FROM text WHERE row = 50",
+        "INSERT INTO text VALUES (3, '')",
+        "DELETE FROM content WHERE row = 3",
+        "DELETE FROM folder WHERE id = 1",
+        "UPDATE item SET row = 4 WHERE row = 3",
+        "UPDATE fact SET value = value - 1 WHERE name = 'rows'",
+        "UPDATE fact SET value = 'another' WHERE name = 'model'",
+    ] {
+        let (folder, mut index) = new_index();
+        add(&mut index, 0..50);
+        index
+            .add(&[text("/a.txt", "1", 500)], &rows([500]))
+            .unwrap();
+        index.add_copies(&[image("/copy.jpg", 7)]).unwrap();
+        index.remove(&images(40..45).map_places()).unwrap();
+        drop(index);
+        assert!(answers(folder.path()).is_ok());
+        let path = folder.path().join("catalog.sqlite");
+        let catalog = rusqlite::Connection::open(&path).unwrap();
+        catalog.pragma_update(None, "foreign_keys", false).unwrap();
+        assert_eq!(catalog.execute(lost, []).unwrap(), 1, "{lost}");
+        drop(catalog);
+        let check = Index::open(folder.path()).and_then(|index| index.check().map(drop));
+        for outcome in [answers(folder.path()).map(drop), check] {
+            assert!(
+                matches!(&outcome, Err(Error::Damaged { path: of, .. }) if *of == path),
+                "{lost}: {outcome:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_damaged_row_is_told_and_not_found() {
     let (folder, mut index) = new_index();
