@@ -251,3 +251,97 @@ fn damaged_codes_are_made_again_or_done_without() {
         }
     }
 }
+
+/// A copy of an index as a kill would leave it, without what shares memory.
+fn copy(folder: &Path) -> tempfile::TempDir {
+    let copied = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name != "lock" && name != "catalog.sqlite-shm" {
+            fs::copy(folder.join(&name), copied.path().join(&name)).unwrap();
+        }
+    }
+    copied
+}
+
+const LOG: &str = "catalog.sqlite-wal";
+
+#[test]
+fn a_log_that_is_lost_loses_nothing_that_was_done() {
+    let (folder, mut index) = new_index();
+    let reader = Index::open(folder.path()).unwrap();
+    for numbers in [0..100, 100..101, 101..300] {
+        add(&mut index, numbers.clone());
+        assert_holds(&reader, &images(0..numbers.end));
+        let copied = copy(folder.path());
+        fs::remove_file(copied.path().join(LOG)).unwrap();
+        assert_holds(
+            &Index::open(copied.path()).unwrap(),
+            &images(0..numbers.end),
+        );
+    }
+    index.remove(&images(50..300).map_places()).unwrap();
+    index.compact().unwrap();
+    let copied = copy(folder.path());
+    fs::remove_file(copied.path().join(LOG)).unwrap();
+    assert_holds(&Index::open(copied.path()).unwrap(), &images(0..50));
+}
+
+/// Someone who reads for long keeps the log from being emptied.
+#[test]
+fn a_damaged_log_is_told_by_name() {
+    let (folder, mut index) = new_index();
+    add(&mut index, 0..10);
+    let catalog = rusqlite::Connection::open(folder.path().join("catalog.sqlite")).unwrap();
+    catalog.execute_batch("BEGIN; SELECT * FROM fact").unwrap();
+    let mut ends = Vec::new();
+    for number in 1..6 {
+        add(&mut index, number * 10..number * 10 + 10);
+        ends.push(fs::metadata(folder.path().join(LOG)).unwrap().len() as usize);
+    }
+    let copied = copy(folder.path());
+    drop((catalog, index));
+    let log = copied.path().join(LOG);
+    let whole = fs::read(&log).unwrap();
+    assert_eq!(ends.last(), Some(&whole.len()));
+    let before_last = ends[ends.len() - 2];
+    for at in (0..before_last).step_by(411) {
+        let damaged = copy(copied.path());
+        let log = damaged.path().join(LOG);
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        fs::write(&log, &bytes).unwrap();
+        for open in [Index::open, Index::open_to_write] {
+            let error = open(damaged.path()).expect_err("damage");
+            assert!(
+                matches!(&error, Error::Damaged { path, .. } if *path == log),
+                "byte {at}: {error}"
+            );
+        }
+        // The way back that is told.
+        fs::remove_file(&log).unwrap();
+        assert_holds(
+            &Index::open_to_write(damaged.path()).unwrap(),
+            &images(0..10),
+        );
+    }
+    // As after a power cut: of the last change nobody was told.
+    for end in [
+        ends[2],
+        before_last - 1,
+        before_last,
+        before_last + 5000,
+        whole.len(),
+    ] {
+        let cut = copy(copied.path());
+        fs::write(cut.path().join(LOG), &whole[..end]).unwrap();
+        let changes = ends.iter().filter(|&&written| written <= end).count() as u32;
+        assert_holds(
+            &Index::open(cut.path()).unwrap(),
+            &images(0..10 + 10 * changes),
+        );
+        let index = Index::open_to_write(cut.path()).unwrap();
+        assert_holds(&index, &images(0..10 + 10 * changes));
+        assert_eq!(fs::metadata(cut.path().join(LOG)).unwrap().len(), 0);
+    }
+}

@@ -3,10 +3,11 @@
 //! A row is named here or it does not count. Everything that changes together is one transaction, written after the
 //! rows that it names are on the disk.
 //!
-//! `filter.rs` says what a filter means in SQL, `sums.rs` what tells that something is not as it was written, `writing.rs`
-//! changes things.
+//! `filter.rs` says what a filter means in SQL, `sums.rs` and `log.rs` what tells that something is not as it was written,
+//! `writing.rs` changes things.
 
 mod filter;
+mod log;
 mod sums;
 mod writing;
 
@@ -141,8 +142,12 @@ impl Catalog {
         } else {
             OpenFlags::SQLITE_OPEN_READ_ONLY
         };
+        log::require_whole(path)?;
         let catalog = Self::connect(path, access)?;
         catalog.check()?;
+        if is_writer {
+            catalog.empty_log();
+        }
         Ok(catalog)
     }
 
@@ -166,6 +171,17 @@ impl Catalog {
             connection.pragma_update(None, "cache_size", -65_536)
         })?;
         Ok(catalog)
+    }
+
+    /// Puts what stands in the log where it belongs and leaves the log empty: a log that is lost or damaged would take along
+    /// what was reported as done. Where a reader still needs it, or the disk is full, the next change has time for it.
+    fn empty_log(&self) {
+        let _ = self.attempt(|connection| {
+            connection.busy_timeout(Duration::ZERO)?;
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let emptied = connection.query_row(sql, [], |_| Ok(()));
+            connection.busy_timeout(PATIENCE).and(emptied)
+        });
     }
 
     fn attempt<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -238,8 +254,9 @@ impl Catalog {
         moment.map_err(|error| failure(&self.path, error))
     }
 
-    /// Every table as SQLite's own check sees it, every item, and whether all rows are known.
+    /// The log, every table as SQLite's own check sees it, every item, and whether all rows are known.
     pub(super) fn check_thoroughly(&self) -> Result<()> {
+        log::require_whole(&self.path)?;
         let verdict: String = self.attempt(|connection| {
             connection.pragma_query_value(None, "integrity_check", |row| row.get(0))
         })?;

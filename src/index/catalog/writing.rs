@@ -111,7 +111,9 @@ impl Catalog {
             // Ids of folders that were rolled back may be given to others.
             folders.clear();
             failure(path, error)
-        })
+        })?;
+        self.empty_log();
+        Ok(())
     }
 }
 
