@@ -120,10 +120,8 @@ pub(super) struct Catalog {
 impl Catalog {
     /// A new catalog.
     pub(super) fn create(path: &Path, facts: &Facts) -> Result<Self> {
-        let catalog = Self::connect(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-        )?;
+        let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let catalog = Self::connect(path, path, access).map_err(|error| failure(path, error))?;
         catalog.attempt(|connection| {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "application_id", APPLICATION)?;
@@ -137,13 +135,19 @@ impl Catalog {
     }
 
     pub(super) fn open(path: &Path, is_writer: bool) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::damaged(path, "it is missing".to_owned(), WAY_BACK));
+        }
+        log::require_whole(path)?;
         let access = if is_writer {
             OpenFlags::SQLITE_OPEN_READ_WRITE
         } else {
             OpenFlags::SQLITE_OPEN_READ_ONLY
         };
-        log::require_whole(path)?;
-        let catalog = Self::connect(path, access)?;
+        let catalog = match Self::connect(path, path, access) {
+            Err(error) if !is_writer && needs_to_write(&error) => Self::open_unchanging(path)?,
+            opened => opened.map_err(|error| failure(path, error))?,
+        };
         catalog.check()?;
         if is_writer {
             catalog.empty_log();
@@ -151,26 +155,35 @@ impl Catalog {
         Ok(catalog)
     }
 
-    fn connect(path: &Path, access: OpenFlags) -> Result<Self> {
-        if !access.contains(OpenFlags::SQLITE_OPEN_CREATE) && !path.exists() {
-            return Err(Error::damaged(path, "it is missing".to_owned(), WAY_BACK));
+    /// A catalog that nobody is taken to change, in a folder where nothing can be written: SQLite's readers agree with
+    /// writers by a file there, which they make.
+    fn open_unchanging(path: &Path) -> Result<Self> {
+        if log::path_of(path).metadata().is_ok_and(|log| log.len() > 0) {
+            return Err(Error::Unfinished {
+                path: path.to_owned(),
+            });
         }
+        let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let address = unchanging(path).map_err(Error::read(path))?;
+        Self::connect(path, Path::new(&address), access).map_err(|error| failure(path, error))
+    }
+
+    /// The catalog at `path`, by whatever name SQLite is to open it.
+    fn connect(path: &Path, name: &Path, access: OpenFlags) -> rusqlite::Result<Self> {
         let connection =
-            Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX);
-        let connection = connection.map_err(|error| failure(path, error))?;
-        let catalog = Self {
+            Connection::open_with_flags(name, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(PATIENCE)?;
+        // Otherwise a statement is compiled again for each row or name that it is asked for.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "cache_size", -65_536)?;
+        // What keeps the file from being read shows at the first look.
+        connection.pragma_query_value(None, "application_id", |_| Ok(()))?;
+        Ok(Self {
             path: path.to_owned(),
             connection,
             folders: HashMap::new(),
-        };
-        catalog.attempt(|connection| {
-            connection.busy_timeout(PATIENCE)?;
-            // Otherwise a statement is compiled again for each row or name that it is asked for.
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "cache_size", -65_536)
-        })?;
-        Ok(catalog)
+        })
     }
 
     /// Puts what stands in the log where it belongs and leaves the log empty: a log that is lost or damaged would take along
@@ -463,6 +476,35 @@ fn read_named(row: &rusqlite::Row<'_>) -> rusqlite::Result<Named> {
     })
 }
 
+/// Whether SQLite could not make the files that it shares with others.
+fn needs_to_write(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+    )
+}
+
+/// The address by which SQLite takes a file for one that nobody changes, and makes none beside it.
+fn unchanging(path: &Path) -> std::io::Result<String> {
+    let path = std::path::absolute(path)?;
+    let mut address = "file://".to_owned();
+    if cfg!(windows) {
+        // Before the drive.
+        address.push('/');
+    }
+    for byte in place::to_bytes(path.as_os_str()) {
+        match byte {
+            b'\\' if cfg!(windows) => address.push('/'),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b':' | b'.' | b'-' | b'_' => {
+                address.push(byte.into());
+            }
+            _ => address.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    address.push_str("?immutable=1");
+    Ok(address)
+}
+
 fn failure(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::Error as Sql;
     // Without the statement, of which nobody can make anything.
@@ -494,12 +536,59 @@ fn failure(path: &Path, error: rusqlite::Error) -> Error {
 mod tests {
     use super::*;
 
+    fn new_catalog(path: &Path) -> Catalog {
+        Catalog::create(path, &Facts::new("a model", 8, 1)).unwrap()
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_nobody_changes_is_read_without_a_file_beside_it() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let name = std::ffi::OsStr::from_bytes(b"100% #1? &a=\xff");
+        let path = folder.path().join(name);
+        drop(new_catalog(&path));
+        let catalog = Catalog::open_unchanging(&path).unwrap();
+        assert_eq!(catalog.facts().unwrap(), Facts::new("a model", 8, 1));
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_in_a_log_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.sqlite");
+        drop(new_catalog(&path));
+        let log = log::path_of(&path);
+        std::fs::write(&log, [0; 4096]).unwrap();
+        let error = Catalog::open_unchanging(&path).unwrap_err();
+        assert!(matches!(error, Error::Unfinished { .. }), "{error}");
+        std::fs::write(&log, []).unwrap();
+        Catalog::open_unchanging(&path).unwrap();
+    }
+
+    #[test]
+    fn only_what_could_not_be_written_is_read_without_writing() {
+        // SQLITE_READONLY_DIRECTORY, SQLITE_CANTOPEN, SQLITE_CORRUPT, SQLITE_BUSY, SQLITE_IOERR
+        for (code, expected) in [
+            (1544, true),
+            (14, true),
+            (11, false),
+            (5, false),
+            (10, false),
+        ] {
+            let error = rusqlite::ffi::Error::new(code);
+            let error = rusqlite::Error::SqliteFailure(error, None);
+            assert_eq!(needs_to_write(&error), expected, "{code}");
+        }
+    }
+
     /// Otherwise one text among many images would make every search for images look at each item.
     #[test]
     fn a_filter_of_kind_alone_looks_at_no_item() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalog.sqlite");
-        let mut catalog = Catalog::create(&path, &Facts::new("a model", 8, 1)).unwrap();
+        let mut catalog = new_catalog(&path);
         let item = |number: u8| Item {
             place: Place::of_text(Path::new("/a"), &number.to_string()),
             size: 1,
