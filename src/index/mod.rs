@@ -262,7 +262,8 @@ impl Index {
                 let items = catalog.items_of(row, &options.filter)?;
                 let hit = |item| Hit {
                     item,
-                    score,
+                    // Rounding makes rows a little longer.
+                    score: score.clamp(-1.0, 1.0),
                     rank: 0,
                 };
                 hits.extend(items.into_iter().map(|named| hit(named.item)));

@@ -61,7 +61,7 @@ fn groups(
         let mut group = Vec::new();
         for (other, score) in std::iter::once((row, 1.0)).chain(others) {
             let items = of_row.remove(&other).unwrap_or_default();
-            group.extend(items.into_iter().map(|item| (item, score)));
+            group.extend(items.into_iter().map(|item| (item, score.clamp(-1.0, 1.0))));
         }
         if group.len() > 1 {
             groups.push(group);

@@ -122,6 +122,7 @@ fn assert_holds(index: &Index, expected: &[Item]) {
     for item in expected.iter().step_by(expected.len() / 50 + 1) {
         let hits = search(index, item.size as u32, &SearchOptions::default());
         assert!((hits[0].score - 1.0).abs() < 1e-3);
+        assert!(hits.iter().all(|hit| hit.score.abs() <= 1.0), "{hits:?}");
         let of_content = hits.iter().filter(|hit| hit.item.hash == item.hash);
         assert!(of_content.clone().any(|hit| hit.item == *item));
         of_content.for_each(|hit| assert_eq!(hit.score, hits[0].score));
