@@ -186,23 +186,6 @@ impl Index {
         self.seen().facts.width
     }
 
-    /// Refuses rows of another model.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OtherModel`].
-    pub fn require_model(&self, model: &str) -> Result<()> {
-        let found = self.model();
-        if found == model {
-            return Ok(());
-        }
-        Err(Error::OtherModel {
-            path: self.folder.clone(),
-            found,
-            expected: model.to_owned(),
-        })
-    }
-
     /// Whether content of this hash has a row.
     ///
     /// # Errors
