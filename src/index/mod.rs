@@ -363,16 +363,24 @@ impl Index {
         })
     }
 
-    /// Looks at every table and every row.
+    /// Looks at every table and every row: the items whose row is not what was written, by folder and name within each row.
+    ///
+    /// Such items are encoded again once they were removed, all that share a row.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] for the first thing that is not what was written.
-    pub fn check(&self) -> Result<()> {
+    /// [`Error::Damaged`] if the catalog, or the file of rows as a whole, is not what was written.
+    pub fn check(&self) -> Result<Vec<Item>> {
         self.reading(|catalog, view| {
             catalog.check_thoroughly()?;
-            let mut used = catalog.used_rows()?.into_iter();
-            used.try_for_each(|row| view.rows.check(row))
+            let mut damaged = Vec::new();
+            for row in catalog.used_rows()? {
+                if view.rows.check(row).is_err() {
+                    let items = catalog.items_of(row, &ItemFilter::default())?;
+                    damaged.extend(items.into_iter().map(|named| named.item));
+                }
+            }
+            Ok(damaged)
         })
     }
 

@@ -219,12 +219,36 @@ fn a_damaged_row_is_told_and_not_found() {
     ));
     assert!(told(index.item(&images([7])[0].place).unwrap_err()));
     assert!(told(index.rows(&ItemFilter::default()).unwrap_err()));
-    assert!(told(index.check().unwrap_err()));
     let best = SearchOptions {
         limit: 1,
         ..SearchOptions::default()
     };
     assert_eq!(search(&index, 8, &best)[0].item, images([8])[0]);
+}
+
+#[test]
+fn items_of_damaged_rows_are_listed_and_come_in_again() {
+    let (folder, mut index) = new_index();
+    add(&mut index, 0..50);
+    index.add_copies(&[image("/copy.jpg", 7)]).unwrap();
+    drop(index);
+    let path = rows_file(folder.path());
+    let mut bytes = fs::read(&path).unwrap();
+    for row in [7, 20] {
+        bytes[64 + row * (2 * WIDTH + 4) + 5] ^= 1;
+    }
+    fs::write(&path, bytes).unwrap();
+    let mut index = Index::open_to_write(folder.path()).unwrap();
+    let mut damaged = vec![image("/copy.jpg", 7)];
+    damaged.extend(images([7, 20]));
+    assert_eq!(index.check().unwrap(), damaged);
+    index.remove(&damaged.map_places()).unwrap();
+    assert_eq!(index.check().unwrap(), []);
+    index.add(&damaged, &rows([7, 7, 20])).unwrap();
+    let whole = [images(0..50), vec![image("/copy.jpg", 7)]].concat();
+    assert_holds(&index, &whole);
+    index.compact().unwrap();
+    assert_holds(&index, &whole);
 }
 
 #[test]

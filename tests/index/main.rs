@@ -127,7 +127,7 @@ fn assert_holds(index: &Index, expected: &[Item]) {
         assert!(of_content.clone().any(|hit| hit.item == *item));
         of_content.for_each(|hit| assert_eq!(hit.score, hits[0].score));
     }
-    index.check().unwrap();
+    assert_eq!(index.check().unwrap(), []);
 }
 
 /// That a hit has the score of its content, which its size names.
