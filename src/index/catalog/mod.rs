@@ -121,7 +121,7 @@ impl Catalog {
     /// A new catalog.
     pub(super) fn create(path: &Path, facts: &Facts) -> Result<Self> {
         let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let catalog = Self::connect(path, path, access).map_err(|error| failure(path, error))?;
+        let catalog = Self::connect(path, path, access).map_err(|error| failure(path, &error))?;
         catalog.attempt(|connection| {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "application_id", APPLICATION)?;
@@ -146,7 +146,7 @@ impl Catalog {
         };
         let catalog = match Self::connect(path, path, access) {
             Err(error) if !is_writer && needs_to_write(&error) => Self::open_unchanging(path)?,
-            opened => opened.map_err(|error| failure(path, error))?,
+            opened => opened.map_err(|error| failure(path, &error))?,
         };
         catalog.check()?;
         if is_writer {
@@ -165,7 +165,7 @@ impl Catalog {
         }
         let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let address = unchanging(path).map_err(Error::read(path))?;
-        Self::connect(path, Path::new(&address), access).map_err(|error| failure(path, error))
+        Self::connect(path, Path::new(&address), access).map_err(|error| failure(path, &error))
     }
 
     /// The catalog at `path`, by whatever name SQLite is to open it.
@@ -198,7 +198,7 @@ impl Catalog {
     }
 
     fn attempt<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        work(&self.connection).map_err(|error| failure(&self.path, error))
+        work(&self.connection).map_err(|error| failure(&self.path, &error))
     }
 
     fn damaged(&self, problem: impl Into<String>) -> Error {
@@ -264,7 +264,7 @@ impl Catalog {
     /// What is read until the transaction ends is of one moment, whatever others write.
     pub(super) fn moment(&self) -> Result<Transaction<'_>> {
         let moment = self.connection.unchecked_transaction();
-        moment.map_err(|error| failure(&self.path, error))
+        moment.map_err(|error| failure(&self.path, &error))
     }
 
     /// The log, every table as SQLite's own check sees it, every item, and whether all rows are known.
@@ -505,14 +505,14 @@ fn unchanging(path: &Path) -> std::io::Result<String> {
     Ok(address)
 }
 
-fn failure(path: &Path, error: rusqlite::Error) -> Error {
+fn failure(path: &Path, error: &rusqlite::Error) -> Error {
     use rusqlite::Error as Sql;
     // Without the statement, of which nobody can make anything.
-    let said = match &error {
+    let said = match error {
         Sql::SqlInputError { msg, .. } => msg.clone(),
         error => error.to_string(),
     };
-    match (error.sqlite_error_code(), &error) {
+    match (error.sqlite_error_code(), error) {
         // Statements are always the same: where one does not fit the tables, those are others.
         (Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown), _)
         | (_, Sql::SqlInputError { .. })

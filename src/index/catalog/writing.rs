@@ -110,7 +110,7 @@ impl Catalog {
         outcome.map_err(|error| {
             // Ids of folders that were rolled back may be given to others.
             folders.clear();
-            failure(path, error)
+            failure(path, &error)
         })?;
         self.empty_log();
         Ok(())
