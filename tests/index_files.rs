@@ -1146,7 +1146,7 @@ fn a_write_that_fails_leaves_an_index_that_opens() {
         desk.add_photo(format!("{number}.png"), number);
     }
     let photos = desk.photos();
-    for blocks in [8, 100, 200, 400] {
+    for blocks in [8, 50, 100, 200] {
         let program = env!("CARGO_BIN_EXE_diptych");
         // The limit is told by an error, where the signal is not heard.
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {program} index \"$0\"");

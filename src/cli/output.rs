@@ -259,11 +259,13 @@ impl Output {
         let Findings {
             rows,
             items,
+            damaged,
             missing,
             changed,
             unreadable,
         } = findings;
         for (what, paths) in [
+            ("damaged", damaged),
             ("missing", missing),
             ("changed", changed),
             ("unreadable", unreadable),
@@ -274,9 +276,10 @@ impl Output {
         }
         writeln!(
             self.stdout,
-            "{} of {} as written; files: {} missing, {} changed, {} unreadable",
+            "{} of {}, {} damaged; files: {} missing, {} changed, {} unreadable",
             counted(*rows, "row"),
             counted(*items, "item"),
+            damaged.len(),
             missing.len(),
             changed.len(),
             unreadable.len()

@@ -68,9 +68,14 @@ fn chain(error: &anyhow::Error) -> String {
     line
 }
 
+/// What to do.
+pub(super) fn hint(hint: &str) {
+    eprintln!("diptych: hint: {hint}");
+}
+
 fn print_hint(error: Option<&diptych::Error>) {
-    if let Some(hint) = error.and_then(diptych::Error::hint) {
-        eprintln!("diptych: hint: {hint}");
+    if let Some(text) = error.and_then(diptych::Error::hint) {
+        hint(&text);
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) enum Allowed {
 
 /// Candidates that are kept, for each row that is wanted, and at least. Measured in `benches/search.rs`.
 const CANDIDATES_EACH: usize = 100;
-const FEWEST_CANDIDATES: usize = 4000;
+const FEWEST_CANDIDATES: usize = 6000;
 /// One more candidate for so many rows: the more there are, the closer they lie.
 const ROWS_A_CANDIDATE: usize = 150;
 /// Candidates whose full rows are looked at first, for each row that is wanted.
