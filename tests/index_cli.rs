@@ -307,7 +307,7 @@ fn check_names_damaged_items_and_the_way_back() {
     let width = Index::open(&collection.index()).unwrap().width();
     let path = collection.index().join("rows-1.i16");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[64 + 2 * width + 4] ^= 1;
+    bytes[64 + 2 * width + 8] ^= 1;
     let last = bytes.len() - 5;
     bytes[last] ^= 1;
     fs::write(&path, bytes).unwrap();
