@@ -19,7 +19,7 @@ use rows::{Source, WIDTH, exact, mean_cosine, percentiles, recall, times};
 
 const TOP: usize = 10;
 /// Queries of each kind whose best rows are looked up by the plain loop.
-const JUDGED: usize = 400;
+const JUDGED: usize = 500;
 /// Searches of each kind that are timed.
 const TIMED: usize = 1000;
 /// One folder in so many is what the filter keeps: 0.2 %.

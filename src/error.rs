@@ -326,6 +326,12 @@ pub enum Error {
         /// What SQLite said.
         source: Source,
     },
+    /// Nothing can be written where an index lies, and a writer that was ended left changes that are to be written there.
+    #[error("{}: catalog of the index cannot be read: changes wait in its log, and its folder cannot be written to", path.display())]
+    Unfinished {
+        /// The catalog.
+        path: PathBuf,
+    },
     /// What should be the address of a collection is none.
     #[error("{address}: not the address of a collection: {problem}")]
     Address {
@@ -475,6 +481,13 @@ impl Error {
                  another with --index"
             }
             Error::Damaged { way_back, .. } => way_back,
+            Error::Catalog { .. } => {
+                "see that its folder can be read and that no other program holds the file, then try again"
+            }
+            Error::Unfinished { .. } => {
+                "let diptych index run once where the folder can be written to, or copy the folder and name the copy with \
+                 --index"
+            }
             Error::Address { .. } => {
                 "write qdrant://HOST:6334/COLLECTION, or qdrants:// if the server speaks TLS"
             }

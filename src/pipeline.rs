@@ -16,7 +16,7 @@ use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
 use crate::image_file::{ImageOptions, decode_within, read_image, taken};
-use crate::index::{Hash, Stat, hash};
+use crate::index::{Hash, Stat, hash, open_file};
 use crate::resample::{Filter, resize};
 use crate::room::Room;
 use crate::tower::ImageTower;
@@ -255,7 +255,9 @@ fn with_image<T>(
 ) -> Result<T> {
     let file = match path == Path::new(STDIN) {
         true => None,
-        false => Some(File::open(path).map_err(Error::read(path))?),
+        // Of a pipe nothing can be said but what it gives.
+        false if !options.identify => Some(File::open(path).map_err(Error::read(path))?),
+        false => Some(open_file(path).map_err(Error::read(path))?),
     };
     let stat = || -> Result<Option<Stat>> {
         let metadata = file.as_ref().map(File::metadata).transpose();

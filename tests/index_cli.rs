@@ -259,7 +259,7 @@ fn check_finds_missing_and_changed_files() {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(
         stdout(&output),
-        "7 rows of 8 items as written; files: 0 missing, 0 changed, 0 unreadable\n"
+        "7 rows of 8 items, 0 damaged; files: 0 missing, 0 changed, 0 unreadable\n"
     );
 
     fs::remove_file(collection.photo("bee.jpg")).unwrap();
@@ -276,6 +276,7 @@ fn check_finds_missing_and_changed_files() {
     let expected = json!({
         "rows": 7,
         "items": 8,
+        "damaged": [],
         "missing": [collection.text("captions.jsonl"), collection.text("photos/bee.jpg")],
         "changed": [collection.text("photos/dog.jpg")],
         "unreadable": [],
@@ -296,20 +297,50 @@ fn check_finds_missing_and_changed_files() {
 }
 
 #[test]
-fn check_names_a_damaged_file_and_the_way_back() {
+fn check_names_damaged_items_and_the_way_back() {
     let collection = Collection::new();
+    let texts = collection.text("captions.jsonl");
+    fs::write(&texts, "{\"id\": \"a#1\", \"text\": \"a bee\"}\n").unwrap();
+    assert_eq!(code(&collection.run(&["index", "--texts", &texts])), 0);
+    fs::remove_file(collection.photo("dog.jpg")).unwrap();
+    // The rows of the cat and of the text.
+    let width = Index::open(&collection.index()).unwrap().width();
     let path = collection.index().join("rows-1.i16");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[100] ^= 1;
+    bytes[64 + 2 * width + 8] ^= 1;
+    let last = bytes.len() - 5;
+    bytes[last] ^= 1;
     fs::write(&path, bytes).unwrap();
     let output = collection.run(&["check"]);
-    assert_eq!((code(&output), stdout(&output).as_str()), (2, ""));
-    let said = stderr(&output);
-    assert!(
-        said.contains("rows-1.i16: file of the index is damaged: row 0 is not what was written"),
-        "{said}"
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let hint = "hint: diptych remove what is damaged";
+    assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+    let damaged = [
+        collection.text("photos/cat.jpg"),
+        collection.text("photos/sub/same.jpg"),
+        format!("{texts}#a#1"),
+    ];
+    let mut expected: Vec<String> = damaged
+        .iter()
+        .map(|path| format!("damaged     {path}"))
+        .collect();
+    expected.push(format!("missing     {}", collection.text("photos/dog.jpg")));
+    expected.push("6 rows of 7 items, 3 damaged; files: 1 missing, 0 changed, 0 unreadable".into());
+    assert_eq!(stdout(&output).lines().collect::<Vec<_>>(), expected);
+    let found = lines(&collection.run(&["check", "--json"]));
+    assert_eq!(found[0]["damaged"], json!(damaged));
+    // What it says is done.
+    let [cat, copy, text] = &damaged;
+    let removed = collection.run(&["remove", cat, copy, text]);
+    assert_eq!(code(&removed), 0, "{}", stderr(&removed));
+    let indexed = collection.run(&["index", cat, copy, "--texts", &texts]);
+    assert_eq!(code(&indexed), 0, "{}", stderr(&indexed));
+    let output = collection.run(&["check"]);
+    assert_eq!(
+        stdout(&output).lines().collect::<Vec<_>>()[1..],
+        ["6 rows of 7 items, 0 damaged; files: 1 missing, 0 changed, 0 unreadable"]
     );
-    assert!(said.contains("hint: encode everything again"), "{said}");
+    assert!(!stderr(&output).contains("hint"), "{}", stderr(&output));
 }
 
 #[test]
@@ -390,6 +421,71 @@ fn a_file_that_changed_since_it_was_indexed_is_in_no_group() {
     assert!(
         said.contains("cat.jpg: gone or changed since it was indexed, left out"),
         "{said}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_is_no_duplicate_of_itself() {
+    let collection = Collection::new();
+    let photos = collection.text("photos");
+    fs::hard_link(collection.photo("cat.jpg"), collection.photo("again.jpg")).unwrap();
+    fs::hard_link(collection.photo("bee.jpg"), collection.photo("bee 2.jpg")).unwrap();
+    fs::hard_link(
+        collection.photo("sub/same.jpg"),
+        collection.photo("same 2.jpg"),
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(collection.photo("sub"), collection.photo("way")).unwrap();
+    let indexed = collection.run(&["index", "--follow", &photos]);
+    assert_eq!(code(&indexed), 0, "{}", stderr(&indexed));
+    let plan = collection.text("plan.json");
+    let groups = lines(&collection.run(&["similar", "--json", "--plan", &plan]));
+    assert_eq!(groups.len(), 1, "{groups:?}");
+    // The best under one name; of its copies, both names of one file; none by the link.
+    let found = names(&groups[0]["items"]);
+    assert_eq!(found, ["again.jpg", "same 2.jpg", "same.jpg", "small.jpg"]);
+    let text = fs::read_to_string(&plan).unwrap();
+    assert!(
+        !text.contains("cat.jpg") && !text.contains("/way/"),
+        "{text}"
+    );
+    let output = collection.run(&["quarantine", &plan, "--to", &collection.text("away")]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
+fn a_quarantine_in_the_folder_of_photos_is_not_indexed() {
+    let collection = Collection::new();
+    let (photos, plan) = (collection.text("photos"), collection.text("plan.json"));
+    fs::write(collection.photo("sub/notes.txt"), "").unwrap();
+    fs::remove_file(collection.photo("sub/small.jpg")).unwrap();
+    collection.run(&["index", &photos]);
+    let planned = collection.run(&["similar", "--plan", &plan]);
+    assert!(
+        stderr(&planned).contains("1 file to move: look at"),
+        "{}",
+        stderr(&planned)
+    );
+    collection.run(&["quarantine", &plan, "--to", &collection.text("photos/away")]);
+    assert!(collection.photo("away/sub/same.jpg").exists());
+    let indexed = collection.run(&["index", &photos]);
+    assert_eq!(
+        stdout(&indexed),
+        "4 items in the index: 0 encoded, 0 copied or moved, 4 unchanged, 1 removed, 0 failed\n"
+    );
+    let similar = collection.run(&["similar"]);
+    assert_eq!((code(&similar), stdout(&similar).as_str()), (1, ""));
+    // Named itself, it is walked as any folder.
+    let indexed = collection.run(&[
+        "index",
+        &collection.text("photos/away/sub/same.jpg"),
+        &collection.text("photos/away"),
+    ]);
+    assert!(
+        stdout(&indexed).starts_with("5 items in the index: 0 encoded, 1 copied"),
+        "{}",
+        stdout(&indexed)
     );
 }
 
@@ -579,6 +675,10 @@ fn clusters_need_no_number_and_no_labels() {
 
     let nothing = collection.run(&["cluster", "--in", &collection.text("elsewhere")]);
     assert_eq!((code(&nothing), stdout(&nothing).as_str()), (1, ""));
-    assert_eq!(stderr(&nothing), "diptych: nothing found\n");
+    let said = format!(
+        "diptych: {}: the index has nothing below this folder\ndiptych: nothing found\n",
+        collection.text("elsewhere")
+    );
+    assert_eq!(stderr(&nothing), said);
     assert_eq!(code(&collection.run(&["cluster", "--groups", "0"])), 2);
 }

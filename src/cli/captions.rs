@@ -89,6 +89,9 @@ fn item(line: &[u8], file: &Path, modified: i64) -> Result<Item, String> {
         Value::Number(id) => id.to_string(),
         other => return Err(format!("{EXPECTED}: the id is {other}")),
     };
+    if text.trim().is_empty() {
+        return Err(format!("{EXPECTED}: the text is blank"));
+    }
     Ok(Item {
         place: Place::of_text(file, &id),
         size: text.len() as u64,

@@ -11,7 +11,7 @@ use diptych::{Item, ItemFilter, Towers};
 
 use super::output::Output;
 use super::store::{self, IndexArgument};
-use super::{Common, Outcome};
+use super::{Common, Outcome, report};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -25,9 +25,10 @@ pub(super) struct Arguments {
 /// What was found, as it is printed.
 #[derive(Debug, Default, serde::Serialize)]
 pub(super) struct Findings {
-    /// Rows, all of them as they were written.
     pub(super) rows: usize,
     pub(super) items: usize,
+    /// Items whose rows are not what was written.
+    pub(super) damaged: Vec<String>,
     /// Files that are not there.
     pub(super) missing: Vec<String>,
     /// Files whose content is another.
@@ -38,12 +39,13 @@ pub(super) struct Findings {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let index = arguments.index.open()?;
-    index.check()?;
+    let damaged = index.check()?;
     store::require_same_model(&index, &common.bundle(Towers::All)?)?;
     let items = index.items(&ItemFilter::default())?;
     let mut findings = Findings {
         rows: index.stats()?.rows,
         items: items.len(),
+        damaged: damaged.iter().map(named).collect(),
         ..Findings::default()
     };
     let mut seen = HashSet::new();
@@ -55,6 +57,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         }
     }
     Output::new(arguments.json).checked(&findings)?;
+    if !findings.damaged.is_empty() {
+        report::hint(
+            "diptych remove what is damaged, all of it, and diptych index it again: it is encoded anew then",
+        );
+    }
     Ok(findings.outcome())
 }
 
@@ -80,17 +87,35 @@ impl Findings {
 
     fn outcome(&self) -> Outcome {
         let Self {
+            damaged,
             missing,
             changed,
             unreadable,
             ..
         } = self;
-        if missing.is_empty() && changed.is_empty() && unreadable.is_empty() {
+        if [damaged, missing, changed, unreadable]
+            .iter()
+            .all(|list| list.is_empty())
+        {
             Outcome::Done
         } else {
             Outcome::Incomplete
         }
     }
+}
+
+/// An item as `diptych remove` takes it.
+fn named(item: &Item) -> String {
+    let path = match item.text {
+        Some(_) => {
+            let mut text = item.place.folder.clone().into_os_string();
+            text.push("#");
+            text.push(&item.place.name);
+            text.into()
+        }
+        None => item.place.path(),
+    };
+    path.to_string_lossy().into_owned()
 }
 
 /// The file that an item is, or is in.

@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     store::require_same_model(&index, &bundle)?;
     let (items, rows) = index.rows(&arguments.filter.filter(&index)?)?;
     if items.is_empty() {
+        arguments.filter.say_unknown(&index, &[])?;
         if !common.quiet {
             report::notice("nothing found");
         }

@@ -51,6 +51,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let chunks = index.chunks(&filter, CHUNK)?;
     let mut report = common.report(chunks.left(), "items");
     if chunks.left() == 0 {
+        arguments.filter.say_unknown(&index, &[])?;
         return Ok(report.finish());
     }
     let kind = filter.kind.unwrap_or(Kind::Image);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use diptych::index::Store;
-use diptych::{ItemFilter, Kind};
+use diptych::{Hit, ItemFilter, Kind};
 
-use super::dates;
+use super::{dates, report};
 
 /// Which items of an index a command looks at.
 #[derive(Debug, Args)]
@@ -59,6 +59,24 @@ impl FilterArguments {
             kind: Some(kind),
             ..filter
         })
+    }
+
+    /// Names the folders of `--in` below which the index has nothing. Where something was `found`, there is something.
+    pub(super) fn say_unknown(&self, index: &dyn Store, found: &[Hit]) -> Result<()> {
+        for folder in self.filter_of_any_kind()?.within {
+            let is_in = |hit: &Hit| hit.item.place.folder.starts_with(&folder);
+            let below = ItemFilter {
+                within: vec![folder.clone()],
+                ..ItemFilter::default()
+            };
+            if !found.iter().any(is_in) && index.items(&below)?.is_empty() {
+                let folder = folder.display();
+                report::notice(&format!(
+                    "{folder}: the index has nothing below this folder"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What to look at where both kinds may stand side by side.

@@ -1,18 +1,19 @@
 //! `diptych index`: makes an index hold what folders and files of texts hold.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use diptych::index::{self, Found, Store, WalkOptions};
-use diptych::{Bundle, DualEncoder, Error, Index, Towers};
+use diptych::{Bundle, DualEncoder, Error, Index, Item, Kind, Towers};
 
 use super::indexing::{self, Summary};
 use super::inputs::Images;
-use super::output::Output;
+use super::output::{Output, counted};
 use super::store::{self, IndexArgument};
 use super::watch::Watch;
-use super::{Common, ImageArguments, Outcome, captions};
+use super::{Common, ImageArguments, Outcome, captions, report};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -24,7 +25,8 @@ pub(super) struct Arguments {
     texts: Vec<PathBuf>,
     #[command(flatten)]
     index: IndexArgument,
-    /// Leave out files and folders of this name (*.png, thumbs) or path (raw/**) below PATH; may be given several times
+    /// Leave out files and folders of this name (*.png, thumbs) or path (raw/**) below PATH, or of this path from the current
+    /// folder (./raw) or as a whole (/photos/raw); may be given several times
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Follow links to folders
@@ -34,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(long, requires = "paths", conflicts_with = "reindex")]
     watch: bool,
     /// Move an index over to the model of --model: encode everything again, then take the old rows' place. Goes on where it
-    /// was stopped; until it is done, the old rows are found
+    /// was stopped, and waits for files that are out of reach; until it is done, the old rows are found
     #[arg(long, conflicts_with_all = ["paths", "texts"])]
     reindex: bool,
     /// Print what was done as one JSON object
@@ -52,17 +54,24 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         output.indexed(&summary)?;
         return Ok(outcome);
     }
+    // Before the first run, so that what comes in meanwhile is not missed.
+    let watch = || Watch::new(&arguments.paths, &arguments.texts, &run.location);
+    let watch = arguments.watch.then(watch).transpose()?;
     let (summary, outcome) = run.bring_up_to_date(&arguments.paths)?;
     output.indexed(&summary)?;
-    if !arguments.watch {
+    let Some(mut watch) = watch else {
         return Ok(outcome);
-    }
-    let mut watch = Watch::new(&arguments.paths)?;
+    };
     loop {
         let changed = watch.wait()?;
-        let (summary, _) = run.bring_up_to_date(&changed)?;
-        if summary.has_changes() {
-            output.indexed(&summary)?;
+        match run.bring_up_to_date(&changed) {
+            Ok((summary, _)) if summary.has_changes() => output.indexed(&summary)?,
+            Ok(_) => {}
+            // A full disk or a file that is not there just now: it may pass.
+            Err(error) => {
+                report::fatal(&error);
+                watch.try_again();
+            }
         }
     }
 }
@@ -126,7 +135,7 @@ impl<'a> Run<'a> {
             summary.items = index.stats()?.items();
         }
         if summary.items == 0 && outcome == Outcome::Done {
-            super::report::notice("nothing to index");
+            report::notice("nothing to index");
             outcome = Outcome::Incomplete;
         }
         Ok((summary, outcome))
@@ -191,31 +200,54 @@ impl<'a> Run<'a> {
         let mut old = Index::open_to_write(&self.location)?;
         let encoder = kept_encoder(&mut self.encoder, &self.bundle, self.common, Towers::All)?;
         let mut next = old.begin_next(&self.identity, encoder.width())?;
-        let mut summary = Summary::default();
-        let left = indexing::left(&old, &next)?;
-        let mut images = Images {
-            paths: left.images,
-            ..Images::default()
+        let mut waiting = indexing::left(&old, &mut next)?;
+        let mut summary = Summary {
+            unchanged: next.stats()?.items(),
+            ..Summary::default()
         };
-        images.paths.sort();
-        let mut report = self
-            .common
-            .report(images.len() + left.texts.len(), "images and texts");
-        summary.unchanged = next.stats()?.items();
+        let mut report = self.common.report(waiting.len(), "images and texts");
         let options = self.common.pipeline_options(&self.arguments.images);
-        indexing::encode(
-            encoder,
-            &mut next,
-            &images,
-            options,
-            &mut report,
-            &mut summary,
-        )?;
-        captions::encode(encoder, &mut next, &left.texts, &report, self.common.quiet)?;
-        summary.encoded += left.texts.len();
-        let index = old.take_over(next)?;
-        summary.items = index.stats()?.items();
+        let mut unread = Vec::new();
+        // At first one item of each content, whose row the others then have; where it failed, they come too.
+        for is_last in [false, true] {
+            waiting = indexing::name_known(&mut next, waiting, &report, &mut summary)?;
+            let mut contents = HashSet::new();
+            let is_due = |item: &Item| contents.insert(item.hash) || is_last;
+            let (due, later): (Vec<Item>, Vec<Item>) = waiting.into_iter().partition(is_due);
+            let (texts, images): (Vec<Item>, Vec<Item>) =
+                due.into_iter().partition(|item| item.kind() == Kind::Text);
+            let files = Images {
+                paths: images.iter().map(|item| item.place.path()).collect(),
+                ..Images::default()
+            };
+            let options = options.clone();
+            let failed = indexing::encode(
+                encoder,
+                &mut next,
+                &files,
+                options,
+                &mut report,
+                &mut summary,
+            )?;
+            let failed: HashSet<PathBuf> = failed.into_iter().collect();
+            let is_unread = |item: &Item| failed.contains(&item.place.path());
+            unread.extend(images.into_iter().filter(is_unread));
+            captions::encode(encoder, &mut next, &texts, &report, self.common.quiet)?;
+            summary.encoded += texts.len();
+            waiting = later;
+        }
+        let unread = indexing::name_known(&mut next, unread, &report, &mut summary)?;
         summary.failed = report.failed();
+        if !unread.is_empty() {
+            let files = counted(unread.len(), "file");
+            report::notice(&format!(
+                "{files} could not be read, so the index is not moved over yet; what is encoded is kept. Mount the disk \
+                 that is not there and run this again, or let diptych remove PATH forget the files first"
+            ));
+            summary.items = old.stats()?.items();
+            return Ok((summary, report.finish_quietly().and(Outcome::Incomplete)));
+        }
+        summary.items = old.take_over(next)?.stats()?.items();
         Ok((summary, report.finish_quietly()))
     }
 }

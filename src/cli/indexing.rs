@@ -1,13 +1,13 @@
 //! Images into an index: what there is to do, encoding it, and committing on the way.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use diptych::index::{self, Found, Store, Todo};
 use diptych::pipeline::PipelineOptions;
-use diptych::{DualEncoder, Embeddings, Item, ItemFilter, Kind, Place};
+use diptych::{DualEncoder, Embeddings, Error, Item, ItemFilter, Kind, Place};
 
 use super::inputs::Images;
 use super::report::Report;
@@ -79,7 +79,8 @@ pub(super) fn failures(found: &Found, todo: &Todo) -> Images {
     images
 }
 
-/// Encodes images into an index.
+/// Encodes images into an index; those that could not be read as they lie there now, be they out of reach or being
+/// written.
 pub(super) fn encode(
     encoder: &DualEncoder,
     index: &mut dyn Store,
@@ -87,10 +88,14 @@ pub(super) fn encode(
     mut options: PipelineOptions,
     report: &mut Report,
     summary: &mut Summary,
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
     options.identify = true;
     let mut batch = Batch::new(index);
+    let mut unread = Vec::new();
     let outcome = rows::encode(encoder, images, &options, report, |item| {
+        if let Some(Error::Read { .. } | Error::Changed { .. }) = item.error {
+            unread.push(item.path.to_owned());
+        }
         let (Ok(row), Some(identity)) = (item.row, item.identity) else {
             return Ok(());
         };
@@ -107,7 +112,7 @@ pub(super) fn encode(
     });
     // What is encoded stays, whatever ended it.
     batch.commit()?;
-    outcome
+    outcome.map(|()| unread)
 }
 
 /// Names what needs no encoding, and forgets what is gone.
@@ -139,30 +144,45 @@ pub(super) fn finish(
     Ok(())
 }
 
-/// What a move to another model has not done yet.
-#[derive(Debug)]
-pub(super) struct Left {
-    pub(super) images: Vec<PathBuf>,
-    pub(super) texts: Vec<Item>,
+/// The items of `old` that `next` lacks. What `old` has forgotten meanwhile, or knows as other content, `next` forgets.
+pub(super) fn left(old: &dyn Store, next: &mut dyn Store) -> Result<Vec<Item>> {
+    let all = ItemFilter::default();
+    let mut left: HashMap<Place, Item> = old
+        .items(&all)?
+        .into_iter()
+        .map(|item| (item.place.clone(), item))
+        .collect();
+    let mut stale = Vec::new();
+    for Item { place, hash, .. } in next.items(&all)? {
+        match left.get(&place) {
+            Some(item) if item.hash == hash => drop(left.remove(&place)),
+            _ => stale.push(place),
+        }
+    }
+    next.remove(&stale)?;
+    let mut left: Vec<Item> = left.into_values().collect();
+    left.sort_by(|a, b| a.place.cmp(&b.place));
+    Ok(left)
 }
 
-/// The items of `old` that `next` lacks.
-pub(super) fn left(old: &dyn Store, next: &dyn Store) -> Result<Left> {
-    let all = ItemFilter::default();
-    let done: HashSet<Place> = next
-        .items(&all)?
-        .into_iter()
-        .map(|item| item.place)
-        .collect();
-    let items = old
-        .items(&all)?
-        .into_iter()
-        .filter(|item| !done.contains(&item.place));
-    let (texts, images): (Vec<Item>, Vec<Item>) = items.partition(|item| item.kind() == Kind::Text);
-    Ok(Left {
-        images: images.iter().map(|item| item.place.path()).collect(),
-        texts,
-    })
+/// Names those of `items` whose content has a row, and gives back the others.
+pub(super) fn name_known(
+    index: &mut dyn Store,
+    items: Vec<Item>,
+    report: &Report,
+    summary: &mut Summary,
+) -> Result<Vec<Item>> {
+    let (mut copies, mut others) = (Vec::new(), Vec::new());
+    for item in items {
+        match index.knows(&item.hash)? {
+            true => copies.push(item),
+            false => others.push(item),
+        }
+    }
+    index.add_copies(&copies)?;
+    report.advance_by(copies.len());
+    summary.known += copies.len();
+    Ok(others)
 }
 
 /// Rows that wait to be written.

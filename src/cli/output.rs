@@ -7,6 +7,8 @@ use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use diptych::{Hit, Item, Prediction};
 use indicatif::DecimalBytes;
 use serde::Serialize;
@@ -157,8 +159,9 @@ impl Output {
             removed,
             failed,
         } = summary;
+        let items = counted(*items, "item");
         self.told(format_args!(
-            "{items} items in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
+            "{items} in the index: {encoded} encoded, {known} copied or moved, {unchanged} unchanged, {removed} \
              removed, {failed} failed"
         ))
     }
@@ -244,8 +247,9 @@ impl Output {
             width,
             layout,
         } = exported;
+        let items = counted(*items, "item");
         self.told(format_args!(
-            "{items} items exported, rows of {width} values, layout {layout}; {failed} failed"
+            "{items} exported, rows of {width} values, layout {layout}; {failed} failed"
         ))
     }
 
@@ -257,11 +261,13 @@ impl Output {
         let Findings {
             rows,
             items,
+            damaged,
             missing,
             changed,
             unreadable,
         } = findings;
         for (what, paths) in [
+            ("damaged", damaged),
             ("missing", missing),
             ("changed", changed),
             ("unreadable", unreadable),
@@ -272,9 +278,10 @@ impl Output {
         }
         writeln!(
             self.stdout,
-            "{} of {} as written; files: {} missing, {} changed, {} unreadable",
+            "{} of {}, {} damaged; files: {} missing, {} changed, {} unreadable",
             counted(*rows, "row"),
             counted(*items, "item"),
+            damaged.len(),
             missing.len(),
             changed.len(),
             unreadable.len()
@@ -322,8 +329,9 @@ impl Output {
             missing,
             failed,
         } = imported;
+        let items = counted(*items, "item");
         self.told(format_args!(
-            "{items} items in the index: {imported} imported, {known} of them of known content, {missing} of files that \
+            "{items} in the index: {imported} imported, {known} of them of known content, {missing} of files that \
              are not there, {failed} failed"
         ))
     }
@@ -502,7 +510,9 @@ struct EmbeddingLine<'a> {
 /// What an item is: an image by its path; a text by its file, its id there, and itself.
 #[derive(Serialize)]
 struct ItemName<'a> {
-    path: Cow<'a, str>,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -513,14 +523,26 @@ impl<'a> From<&'a Item> for ItemName<'a> {
     fn from(item: &'a Item) -> Self {
         let Item { place, text, .. } = item;
         let text = text.as_deref();
-        let folder = place.folder.to_string_lossy();
-        let name = place.name.to_string_lossy();
-        let (path, id) = match text {
-            Some(_) => (folder, Some(name)),
-            None => (place.path().to_string_lossy().into_owned().into(), None),
+        let (file, id) = match text {
+            Some(_) => (
+                Cow::Borrowed(&*place.folder),
+                Some(place.name.to_string_lossy()),
+            ),
+            None => (Cow::Owned(place.path()), None),
         };
-        Self { path, id, text }
+        Self {
+            path: file.to_string_lossy().into_owned(),
+            path_base64: path_base64(&file),
+            id,
+            text,
+        }
     }
+}
+
+/// A path that is not Unicode, byte for byte.
+pub(super) fn path_base64(path: &Path) -> Option<String> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    path.to_str().is_none().then(|| STANDARD.encode(bytes))
 }
 
 #[derive(Serialize)]
@@ -567,7 +589,8 @@ struct FailureLine<'a> {
     error: &'a str,
 }
 
-fn counted(count: usize, what: &str) -> String {
+/// A number of things, as people say it.
+pub(super) fn counted(count: usize, what: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {what}{ending}")
 }

@@ -19,7 +19,8 @@ pub(super) struct Arguments {
         conflicts_with = "undo"
     )]
     plan: Option<PathBuf>,
-    /// The folder that files are moved to, each with the folders that it lay in. Nothing there is written over
+    /// The folder that files are moved to, each with the folders that it lay in. Nothing there is written over, and
+    /// diptych index leaves it out
     #[arg(
         long,
         value_name = "FOLDER",

@@ -1,10 +1,10 @@
 //! What a search is for: words and images, each with a sign and a weight.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use diptych::{DualEncoder, Embeddings, has_image_ending};
+use anyhow::{Result, anyhow, bail};
+use diptych::{DualEncoder, Embeddings, Error, has_image_ending};
 
 /// Stands for the - of a part of a query while options are told from it.
 const MINUS: char = '\u{2212}';
@@ -18,18 +18,37 @@ pub(super) fn mark_unwanted(
 ) -> Vec<OsString> {
     let mut is_value = false;
     let mut mark = |argument: OsString| {
-        let text = argument.to_str().unwrap_or_default();
+        let text = argument.to_string_lossy();
         let is_part = !is_value
             && text.starts_with('-')
             && !text.starts_with("--")
             && text.chars().count() > 2;
         is_value = text.strip_prefix("--").is_some_and(&takes_value);
-        match text.strip_prefix('-').filter(|_| is_part) {
-            Some(rest) => format!("{MINUS}{rest}").into(),
+        match after(&argument, 1).filter(|_| is_part) {
+            Some(rest) => {
+                let mut marked = OsString::from(MINUS.to_string());
+                marked.push(rest);
+                marked
+            }
             None => argument,
         }
     };
     arguments.into_iter().map(&mut mark).collect()
+}
+
+/// What stands after the first bytes of an argument, which may be a path that is not Unicode.
+#[cfg(unix)]
+fn after(argument: &OsStr, bytes: usize) -> Option<&OsStr> {
+    use std::os::unix::ffi::OsStrExt;
+    argument.as_bytes().get(bytes..).map(OsStr::from_bytes)
+}
+
+#[cfg(not(unix))]
+fn after(argument: &OsStr, bytes: usize) -> Option<&OsStr> {
+    match bytes {
+        0 => Some(argument),
+        _ => argument.to_str()?.get(bytes..).map(OsStr::new),
+    }
 }
 
 /// One part of a query.
@@ -52,7 +71,7 @@ pub(super) enum Subject {
 /// # Errors
 ///
 /// If it is empty or only says what is not wanted, names a file that is not there, or a weight that is none.
-pub(super) fn parse(arguments: &[String]) -> Result<Vec<Term>> {
+pub(super) fn parse(arguments: &[OsString]) -> Result<Vec<Term>> {
     let terms = arguments
         .iter()
         .map(|argument| term(argument))
@@ -63,10 +82,12 @@ pub(super) fn parse(arguments: &[String]) -> Result<Vec<Term>> {
     Ok(terms)
 }
 
-fn term(argument: &str) -> Result<Term> {
-    let (sign, rest) = match argument.strip_prefix(['-', MINUS]) {
+fn term(argument: &OsStr) -> Result<Term> {
+    // Signs and weights are Unicode, whatever follows them.
+    let text = argument.to_string_lossy();
+    let (sign, rest) = match text.strip_prefix(['-', MINUS]) {
         Some(rest) => (-1.0, rest),
-        None => (1.0, argument.strip_prefix('+').unwrap_or(argument)),
+        None => (1.0, text.strip_prefix('+').unwrap_or(&text)),
     };
     let (weight, subject) = match rest.split_once(':') {
         Some((weight, subject)) if is_number(weight) => (weight.parse().unwrap_or(1.0), subject),
@@ -75,6 +96,7 @@ fn term(argument: &str) -> Result<Term> {
     if weight == 0.0 {
         bail!("{argument:?} has weight 0, expected more; leave it out if it does not matter");
     }
+    let subject = after(argument, text.len() - subject.len()).unwrap_or(argument);
     Ok(Term {
         weight: sign * weight,
         subject: subject_of(argument, subject)?,
@@ -89,20 +111,49 @@ fn is_number(text: &str) -> bool {
             .all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-fn subject_of(argument: &str, text: &str) -> Result<Subject> {
-    let path = Path::new(text);
+/// Endings of images that cannot be read, and that are no words all the same.
+const OTHER_ENDINGS: [&str; 13] = [
+    "heic", "heif", "avif", "jxl", "svg", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "raf",
+];
+
+fn subject_of(argument: &OsStr, subject: &OsStr) -> Result<Subject> {
+    let path = Path::new(subject);
     if path.is_file() {
         return Ok(Subject::Image(path.to_owned()));
     }
-    if text.trim().is_empty() {
+    let shown = path.display();
+    let text = subject.to_str();
+    if text.is_some_and(|text| text.trim().is_empty()) {
         bail!("{argument:?} says nothing: expected words or an image");
     }
-    let looks_like_a_file = has_image_ending(path) && !text.contains(char::is_whitespace);
-    if looks_like_a_file || path.is_absolute() || text.starts_with("./") || text.starts_with("../")
-    {
-        bail!("{text}: there is no such file; the query takes it for an image");
+    let has_folders = path.components().count() > 1;
+    let is_path = |text: &str| {
+        let ending = path.extension().map(OsStr::to_ascii_lowercase);
+        has_image_ending(path)
+            || ending.is_some_and(|ending| OTHER_ENDINGS.iter().any(|other| ending == *other))
+            || path.is_absolute()
+            || ["./", "../"].iter().any(|start| text.starts_with(start))
+            || [".", ".."].contains(&text)
+            || text.ends_with('/')
+    };
+    match text {
+        Some(text) if !(is_path(text) || has_folders && path.is_dir()) => {
+            Ok(Subject::Words(text.to_owned()))
+        }
+        _ if path.is_dir() => bail!(
+            "{shown}: a folder, expected words or the path of an image; --in {shown} searches in it alone"
+        ),
+        _ => bail!("{shown}: there is no such file; the query takes it for an image"),
     }
-    Ok(Subject::Words(text.to_owned()))
+}
+
+/// The words of a query that are the names of folders here too.
+pub(super) fn names_of_folders(terms: &[Term]) -> impl Iterator<Item = &str> {
+    let words = terms.iter().filter_map(|term| match &term.subject {
+        Subject::Words(words) => Some(words.as_str()),
+        Subject::Image(_) => None,
+    });
+    words.filter(|words| Path::new(words).is_dir())
 }
 
 /// Whether a query has words, and whether it has images.
@@ -129,7 +180,14 @@ pub(super) fn encode(
         });
     }
     let weights: Vec<f32> = terms.iter().map(|term| term.weight).collect();
-    Ok(Embeddings::concat(encoder.width(), &rows)?.weighted(&weights)?)
+    let rows = Embeddings::concat(encoder.width(), &rows)?;
+    rows.weighted(&weights).map_err(|error| match error {
+        Error::NoDirection {
+            problem: "is all zeros",
+            ..
+        } => anyhow!("the parts of the query cancel each other out: leave one out, or weigh it"),
+        error => error.into(),
+    })
 }
 
 #[cfg(test)]
@@ -137,12 +195,7 @@ mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str]) -> Result<Vec<Term>> {
-        parse(
-            &arguments
-                .iter()
-                .map(|&text| text.to_owned())
-                .collect::<Vec<_>>(),
-        )
+        parse(&arguments.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     fn words(weight: f32, words: &str) -> Term {
@@ -174,6 +227,35 @@ mod tests {
         assert_eq!(terms, expected);
         assert_eq!(parsed(&["at 10:30"]).unwrap(), [words(1.0, "at 10:30")]);
         assert_eq!(parsed(&["nan:cat"]).unwrap(), [words(1.0, "nan:cat")]);
+    }
+
+    #[test]
+    fn words_are_words_though_they_look_a_little_like_paths() {
+        for text in ["black/white", "no. 5", "src", "a.b/c d"] {
+            assert_eq!(parsed(&[text]).unwrap(), [words(1.0, text)], "{text}");
+        }
+        let terms = parsed(&["black/white", "src", "-assets"]).unwrap();
+        assert!(names_of_folders(&terms).eq(["src", "assets"]));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_need_not_be_unicode() {
+        use std::os::unix::ffi::OsStringExt;
+        let folder = tempfile::tempdir().unwrap();
+        let name = OsString::from_vec(b"\xff\xfe \xe2.png".into());
+        let path = folder.path().join(&name);
+        std::fs::write(&path, "").unwrap();
+        let mut argument = OsString::from("-0.5:");
+        argument.push(&path);
+        let marked = mark_unwanted(vec!["cat".into(), argument], |_| false);
+        let expected = Term {
+            weight: -0.5,
+            subject: Subject::Image(path),
+        };
+        assert_eq!(parse(&marked).unwrap()[1], expected);
+        let error = parse(&[name]).unwrap_err().to_string();
+        assert!(error.contains("there is no such file"), "{error}");
     }
 
     #[test]
@@ -229,6 +311,15 @@ mod tests {
             (&["0:cat"], "weight 0"),
             (&["missing.jpg"], "missing.jpg: there is no such file"),
             (&["cat", "-./missing"], "./missing: there is no such file"),
+            (&["missing.HEIC"], "missing.HEIC: there is no such file"),
+            (
+                &["my own.jpg"],
+                "my own.jpg: there is no such file; the query takes it for an image",
+            ),
+            (&["missing/"], "missing/: there is no such file"),
+            (&["src/cli"], "src/cli: a folder, expected words"),
+            (&["src/"], "src/: a folder, expected words"),
+            (&["."], ".: a folder, expected words"),
         ] {
             let error = parsed(query).unwrap_err().to_string();
             assert!(error.contains(said), "{query:?}: {error}");

@@ -42,7 +42,7 @@ pub(super) fn cut(count: usize, limit: usize, first: &str) {
     ));
 }
 
-/// Why the program could not run, and what to do.
+/// Why the program, or a run of one that goes on, could not do its work, and what to do.
 pub(super) fn fatal(error: &anyhow::Error) {
     say(&chain(error));
     print_hint(error.downcast_ref::<diptych::Error>());
@@ -70,9 +70,14 @@ fn chain(error: &anyhow::Error) -> String {
     line
 }
 
+/// What to do.
+pub(super) fn hint(hint: &str) {
+    eprintln!("diptych: hint: {hint}");
+}
+
 fn print_hint(error: Option<&diptych::Error>) {
-    if let Some(hint) = error.and_then(diptych::Error::hint) {
-        eprintln!("diptych: hint: {hint}");
+    if let Some(text) = error.and_then(diptych::Error::hint) {
+        hint(&text);
     }
 }
 

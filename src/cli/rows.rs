@@ -6,7 +6,7 @@ use std::slice::Iter;
 
 use anyhow::Result;
 use diptych::pipeline::{self, Identity, PipelineOptions};
-use diptych::{DualEncoder, Embeddings};
+use diptych::{DualEncoder, Embeddings, Error};
 use image::RgbImage;
 
 use super::inputs::{Failure, Images};
@@ -18,6 +18,8 @@ pub(super) struct Item<'a> {
     pub(super) path: &'a Path,
     /// Its row, or the message that says why there is none.
     pub(super) row: Result<&'a Embeddings, &'a str>,
+    /// What the library said of it, where it was read.
+    pub(super) error: Option<&'a Error>,
     /// Its small copy, where the options ask for one and it could be decoded.
     pub(super) thumbnail: Option<&'a RgbImage>,
     /// What was read of it, where the options ask for that.
@@ -25,10 +27,11 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn failed(path: &'a Path, message: &'a str) -> Self {
+    fn failed(path: &'a Path, message: &'a str, error: Option<&'a Error>) -> Self {
         Self {
             path,
             row: Err(message),
+            error,
             thumbnail: None,
             identity: None,
         }
@@ -55,6 +58,7 @@ pub(super) fn encode(
                     each(Item {
                         path: encoded.path,
                         row: Ok(row),
+                        error: None,
                         thumbnail: encoded.thumbnail.as_ref(),
                         identity: encoded.identity,
                     })
@@ -62,7 +66,7 @@ pub(super) fn encode(
                 Err(error) => {
                     let message = report::about(encoded.path, error);
                     report.fail(&message, Some(error));
-                    each(Item::failed(encoded.path, &message))
+                    each(Item::failed(encoded.path, &message, Some(error)))
                 }
             });
         done += 1;
@@ -83,7 +87,7 @@ fn fail_before(
     while let Some(failure) = failures.next_if(|failure| failure.place <= done) {
         report.fail(&failure.message, None);
         report.advance();
-        each(Item::failed(&failure.path, &failure.message))?;
+        each(Item::failed(&failure.path, &failure.message, None))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `diptych search`: the photos or texts of an index that fit words and images.
 
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -22,7 +23,7 @@ pub(super) struct Arguments {
     /// What to find: words, or the path of an image. Several are added up: "red car" +photo.jpg -night 2:beach, where -
     /// leads away from what follows and 2: counts it twice
     #[arg(required = true, value_name = "QUERY")]
-    query: Vec<String>,
+    query: Vec<OsString>,
     #[command(flatten)]
     index: IndexArgument,
     /// Print the best N; 0 prints all
@@ -60,6 +61,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let terms = query::parse(&arguments.query)?;
+    for folder in query::names_of_folders(&terms).filter(|_| !common.quiet) {
+        report::notice(&format!(
+            "{folder}: searched as words, though a folder has this name; --in {folder} searches in it alone"
+        ));
+    }
     let index = arguments.index.open_store()?;
     let bundle = Bundle::open(common.model()?)?;
     store::require_same_model(index.as_ref(), &bundle)?;
@@ -85,6 +91,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         bail!("--sheet shows photos, and texts are searched: leave it out, or add --kind images");
     }
     let hits = index.search(&row, &options)?;
+    arguments.filter.say_unknown(index.as_ref(), &hits)?;
     if hits.is_empty() {
         if !common.quiet {
             report::notice("nothing found");
@@ -141,7 +148,8 @@ fn with_photos(
     output: &mut Output,
 ) -> Result<Outcome> {
     let target = arguments.sheet.as_ref();
-    let title = arguments.query.join(" ");
+    let title = arguments.query.join(OsStr::new(" "));
+    let title = title.to_string_lossy();
     let mut sheet = target
         .map(|target| Sheet::new(target, &title, hits.len(), 1))
         .transpose()?;

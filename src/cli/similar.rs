@@ -1,17 +1,17 @@
 //! `diptych similar`: groups of near-duplicates, the best of each first, and a plan that moves the others away.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use diptych::index::Stat;
-use diptych::quarantine::{Plan, PlannedFile, PlannedGroup};
+use diptych::quarantine::{self, Plan, PlannedFile, PlannedGroup};
 use diptych::{Item, Place, image_size};
 
 use super::filter::{self, FilterArguments};
-use super::output::Output;
+use super::output::{Output, counted};
 use super::report::{self, Report};
 use super::store::IndexArgument;
 use super::{Common, Outcome};
@@ -46,6 +46,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let filter = arguments.filter.filter(&index)?;
     let items = index.items(&filter)?;
     if items.is_empty() {
+        arguments.filter.say_unknown(&index, &[])?;
         return Ok(nothing(common));
     }
     let mut report = common.report(items.len(), "files");
@@ -54,6 +55,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let mut groups = index.similar(arguments.threshold, &filter, better)?;
     for group in &mut groups {
         drop_stale(group, &merits, &mut report);
+        drop_same(group);
     }
     groups.retain(|group| group.len() > 1);
     let outcome = print(&groups, arguments, common, &mut report)?;
@@ -95,10 +97,11 @@ fn say_planned(plan: &Plan, path: &Path, common: &Common) {
     if common.quiet {
         return;
     }
-    let files: usize = plan.groups.iter().map(|group| group.moves.len()).sum();
+    let files = plan.groups.iter().map(|group| group.moves.len()).sum();
+    let files = counted(files, "file");
     let path = path.display();
     report::notice(&format!(
-        "{files} files to move: look at {path}, then run diptych quarantine {path} --to FOLDER"
+        "{files} to move: look at {path}, then run diptych quarantine {path} --to FOLDER"
     ));
 }
 
@@ -158,6 +161,21 @@ fn drop_stale(group: &mut Group, merits: &HashMap<Place, Merit>, report: &mut Re
             report.fail(&format!("{}: {what}", path.display()), None);
         }
         !is_stale
+    });
+}
+
+/// Leaves out what is no copy: other names of the best file, and of the others, other ways to them by links to folders.
+/// Other names of the others stay, since all of them are copies of the best.
+fn drop_same(group: &mut Group) {
+    let best = group.first().map(|(item, _)| item.place.clone());
+    let mut seen = HashSet::new();
+    group.retain(|(item, _)| {
+        let path = item.place.path();
+        let is_way_to_another = path.canonicalize().is_ok_and(|real| !seen.insert(real));
+        let is_best_again = best.as_ref().is_some_and(|best| {
+            *best != item.place && quarantine::is_same_file(&best.path(), &path)
+        });
+        !is_way_to_another && !is_best_again
     });
 }
 

@@ -3,13 +3,13 @@
 //! Knows files, not models. A file is the same while its size and time are; where they are not, its content decides, so
 //! that a file that was renamed, copied or only touched is never encoded again.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder, escape};
 use sha2::{Digest, Sha256};
 use walkdir::{DirEntry, WalkDir};
 
@@ -19,11 +19,15 @@ use crate::error::{Error, Result};
 use crate::hex::sha256;
 use crate::image_file;
 
-/// Which files of a folder are found. Hidden ones never are.
+/// The file that says of a folder that a quarantine lies in it.
+pub(crate) const QUARANTINE_JOURNAL: &str = "diptych-journal.jsonl";
+
+/// Which files of a folder are found. Hidden ones never are, and neither is what lies in a quarantine.
 #[derive(Debug, Clone, Default)]
 pub struct WalkOptions {
     /// Patterns of files and folders to leave out: without a slash of names at any depth, with one of paths from the
-    /// folder that is walked.
+    /// folder that is walked. One that begins with `./` or `../` is of a path from the current folder; one that begins
+    /// with a slash is also of a whole path.
     pub exclude: Vec<String>,
     /// Whether links to folders are followed. Links to files always are.
     pub follow: bool,
@@ -86,8 +90,9 @@ pub struct Todo {
     pub copies: Vec<Item>,
     /// Items whose files are no longer there.
     pub vanished: Vec<Place>,
-    /// Folders in which nothing was found, though the index has items of them: a disk that is not there looks like this,
-    /// and so nothing in them counts as vanished.
+    /// Folders in which nothing was found, though the index has items of them: those that were walked, if they hold no
+    /// image, and those below, if they hold nothing at all. A disk that is not there looks like this, and so nothing in
+    /// them counts as vanished but what was moved elsewhere.
     pub emptied: Vec<PathBuf>,
 }
 
@@ -129,7 +134,9 @@ impl Found {
     fn walk(&mut self, root: &Path, exclude: &Patterns, follow: bool, seen: &mut HashSet<PathBuf>) {
         self.roots.push(root.to_owned());
         let is_shown = |entry: &DirEntry| {
-            entry.depth() == 0 || !(is_hidden(entry) || exclude.match_entry(root, entry))
+            let is_left_out =
+                || is_hidden(entry) || exclude.match_entry(root, entry) || is_quarantine(entry);
+            entry.depth() == 0 || !is_left_out()
         };
         for entry in WalkDir::new(root)
             .follow_links(follow)
@@ -182,18 +189,39 @@ impl Found {
         self.failures.push(Error::read(path)(error));
     }
 
-    /// The folders that were walked and held nothing, though something is `known` there.
-    fn emptied(&self, known: &HashMap<&Place, &Item>) -> Vec<PathBuf> {
-        let is_empty = |root: &&PathBuf| {
+    /// The folders that look like a disk that is not there, though there is an item in them at each of `places`.
+    fn emptied(&self, places: &[&Place]) -> Vec<PathBuf> {
+        let holds_nothing = |root: &&PathBuf| {
             root.is_dir()
                 && !self
                     .files
                     .iter()
                     .any(|file| file.place.folder.starts_with(root))
-                && known.keys().any(|place| place.folder.starts_with(root))
+                && places.iter().any(|place| place.folder.starts_with(root))
         };
-        self.roots.iter().filter(is_empty).cloned().collect()
+        let mut emptied: BTreeSet<PathBuf> =
+            self.roots.iter().filter(holds_nothing).cloned().collect();
+        // An unmounted disk leaves the folder that it was mounted on, without the folders of its own.
+        let folders: BTreeSet<&Path> = places.iter().map(|place| &*place.folder).collect();
+        for folder in folders {
+            let mut below_roots = folder
+                .ancestors()
+                .take_while(|folder| !self.roots.iter().any(|root| root == folder));
+            if let Some(there) = below_roots.find(|folder| folder.is_dir())
+                && !emptied.iter().any(|known| there.starts_with(known))
+                && is_empty(there)
+            {
+                emptied.insert(there.to_owned());
+            }
+        }
+        emptied.into_iter().collect()
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    folder
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// What to do so that an index that holds `known` under the roots of `found` holds what was found.
@@ -242,17 +270,20 @@ pub fn compare(
             _ => todo.encode.push(file.clone()),
         }
     }
-    todo.emptied = found.emptied(&left);
-    let is_gone = |place: &Place| {
+    // What is found elsewhere just now was moved, whatever has become of its folder.
+    let arrived: HashSet<Hash> = todo.copies.iter().map(|item| item.hash).collect();
+    let is_moved = |item: &&Item| arrived.contains(&item.hash);
+    let (moved, missing): (Vec<&Item>, Vec<&Item>) = left.into_values().partition(is_moved);
+    let mut vanished: Vec<&Place> = missing.iter().map(|item| &item.place).collect();
+    todo.emptied = found.emptied(&vanished);
+    let lies_in = |place: &Place, folders: &[PathBuf]| {
         let path = place.path();
-        !found
-            .unknown
-            .iter()
-            .chain(&todo.emptied)
-            .any(|root| path.starts_with(root))
+        folders.iter().any(|folder| path.starts_with(folder))
     };
-    let vanished = left.into_keys().filter(|place| is_gone(place));
-    todo.vanished = vanished.cloned().collect();
+    vanished.retain(|place| !lies_in(place, &todo.emptied));
+    vanished.extend(moved.iter().map(|item| &item.place));
+    vanished.retain(|place| !lies_in(place, &found.unknown));
+    todo.vanished = vanished.into_iter().cloned().collect();
     todo.vanished.sort();
     Ok(todo)
 }
@@ -267,9 +298,23 @@ pub fn hash_file(path: &Path) -> Result<(Hash, Stat)> {
 }
 
 fn hash_of(path: &Path) -> io::Result<(Hash, Stat)> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let stat = Stat::of(&file.metadata()?);
     Ok((first_half(&sha256(file)?), stat))
+}
+
+/// Opens a file to read it, and nothing else that may stand in its place by now: a pipe would wait for a writer.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no file, expected one"))
+    }
 }
 
 /// The hash that an index knows a text by: another than that of a file that holds it.
@@ -292,45 +337,84 @@ fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
-/// Patterns of names, and of paths.
+fn is_quarantine(entry: &DirEntry) -> bool {
+    entry.file_type().is_dir() && entry.path().join(QUARANTINE_JOURNAL).is_file()
+}
+
+/// Patterns of names, of paths from the folder that is walked, and of whole paths.
 #[derive(Debug)]
 struct Patterns {
     names: GlobSet,
     paths: GlobSet,
+    whole: GlobSet,
 }
 
 impl Patterns {
     fn match_entry(&self, root: &Path, entry: &DirEntry) -> bool {
         let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        self.names.is_match(entry.file_name()) || self.paths.is_match(path)
+        self.names.is_match(entry.file_name())
+            || self.paths.is_match(path)
+            || self.whole.is_match(entry.path())
     }
 }
 
 fn patterns(texts: &[String]) -> Result<Patterns> {
-    let unreadable = |text: &String| {
-        let pattern = text.clone();
+    let unreadable = |text: &str| {
+        let pattern = text.to_owned();
         move |source: globset::Error| Error::Pattern {
             pattern,
             source: source.into(),
         }
     };
-    let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+    let pattern = |pattern: &str, text: &str| {
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        glob.map_err(unreadable(text))
+    };
+    let [mut names, mut paths, mut whole] = [(); 3].map(|()| GlobSetBuilder::new());
     for text in texts {
-        let inner = text.trim_matches('/');
-        let pattern = GlobBuilder::new(inner)
-            .literal_separator(true)
-            .build()
-            .map_err(unreadable(text))?;
-        let set = if text.trim_end_matches('/').contains('/') {
-            &mut paths
+        let is_from_here = ["./", "../"].iter().any(|start| text.starts_with(start));
+        if is_from_here || Path::new(text).is_absolute() {
+            for path in whole_paths(text) {
+                whole.add(pattern(&path, text)?);
+            }
+        }
+        let inner = pattern(text.trim_matches('/'), text)?;
+        if text.trim_end_matches('/').contains('/') {
+            paths.add(inner);
         } else {
-            &mut names
-        };
-        set.add(pattern);
+            names.add(inner);
+        }
     }
-    let nothing = String::new();
+    let built = |set: GlobSetBuilder| set.build().map_err(unreadable(""));
     Ok(Patterns {
-        names: names.build().map_err(unreadable(&nothing))?,
-        paths: paths.build().map_err(unreadable(&nothing))?,
+        names: built(names)?,
+        paths: built(paths)?,
+        whole: built(whole)?,
     })
+}
+
+/// The patterns of whole paths that `text` stands for: as it is written, and with links resolved, as folders are named
+/// that are walked. What is there is no pattern, whatever its name holds.
+fn whole_paths(text: &str) -> Vec<String> {
+    let absolute = std::path::absolute(text).unwrap_or_default();
+    let mut path = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::ParentDir => drop(path.pop()),
+            component => path.push(component),
+        }
+    }
+    let is_there = path.symlink_metadata().is_ok();
+    let Some(folder) = path.ancestors().skip(1).find(|folder| folder.is_dir()) else {
+        return Vec::new();
+    };
+    let rest = path.strip_prefix(folder).unwrap_or(&path);
+    let rest = rest.to_string_lossy().into_owned();
+    let rest = if is_there { escape(&rest) } else { rest };
+    let real = folder.canonicalize().ok();
+    let folders = [Some(folder), real.as_deref()].into_iter().flatten();
+    let folders = folders.filter_map(Path::to_str);
+    folders
+        .map(|folder| format!("{}/{rest}", escape(folder.trim_end_matches('/'))))
+        .collect()
 }

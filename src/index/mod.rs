@@ -37,13 +37,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use changes::{
     Found, FoundFile, Stat, Todo, WalkOptions, compare, hash, hash_file, hash_text, walk,
 };
+pub(crate) use changes::{QUARANTINE_JOURNAL, open_file};
 pub use item::{Hash, Hit, Item, ItemFilter, Kind, SearchOptions, Stats};
 pub use place::Place;
 #[cfg(feature = "qdrant")]
 pub use qdrant::Collection;
 pub use store::{Store, address, create_store, open_store, open_store_to_write};
 
-use catalog::{Catalog, Facts, Named, Table};
+use catalog::{Catalog, Facts, Named};
 use folder::{CATALOG, codes_file, create_files, holds_rows, lock};
 use view::{View, at_one_moment};
 
@@ -110,14 +111,7 @@ impl Index {
                 path: folder.to_owned(),
             });
         }
-        let facts = Facts {
-            model: model.to_owned(),
-            width,
-            generation: 1,
-            rows: 0,
-            edition: 0,
-        };
-        create_files(folder, CATALOG, &facts)?;
+        create_files(folder, CATALOG, &Facts::new(model, width, 1))?;
         Self::assemble(folder, Some(lock))
     }
 
@@ -193,23 +187,6 @@ impl Index {
         self.seen().facts.width
     }
 
-    /// Refuses rows of another model.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OtherModel`].
-    pub fn require_model(&self, model: &str) -> Result<()> {
-        let found = self.model();
-        if found == model {
-            return Ok(());
-        }
-        Err(Error::OtherModel {
-            path: self.folder.clone(),
-            found,
-            expected: model.to_owned(),
-        })
-    }
-
     /// Whether content of this hash has a row.
     ///
     /// # Errors
@@ -269,7 +246,8 @@ impl Index {
                 let items = catalog.items_of(row, &options.filter)?;
                 let hit = |item| Hit {
                     item,
-                    score,
+                    // Rounding makes rows a little longer.
+                    score: score.clamp(-1.0, 1.0),
                     rank: 0,
                 };
                 hits.extend(items.into_iter().map(|named| hit(named.item)));
@@ -293,8 +271,8 @@ impl Index {
     ///
     /// [`Error::Catalog`].
     pub fn has_images(&self) -> Result<bool> {
-        let (texts, rows) = self.catalog().kinds()?;
-        Ok(texts == 0 || texts < rows)
+        let facts = self.catalog().facts()?;
+        Ok(facts.texts.count == 0 || facts.texts.count < facts.used())
     }
 
     /// All items that `filter` lets through, by folder and name.
@@ -372,29 +350,38 @@ impl Index {
     /// [`Error::Catalog`], [`Error::Read`].
     pub fn stats(&self) -> Result<Stats> {
         self.reading(|catalog, view| {
-            let texts = catalog.count(Table::Texts)?;
+            let facts = &view.facts;
+            let texts = catalog.count_texts()?;
             Ok(Stats {
-                images: catalog.count(Table::Items)? - texts,
+                images: facts.items.count.saturating_sub(texts),
                 texts,
-                rows: catalog.count(Table::Rows)?,
-                freed: catalog.count(Table::Freed)?,
-                width: view.facts.width,
-                model: view.facts.model.clone(),
+                rows: facts.used(),
+                freed: facts.freed.count,
+                width: facts.width,
+                model: facts.model.clone(),
                 bytes: folder::bytes(&self.folder)?,
             })
         })
     }
 
-    /// Looks at every table and every row.
+    /// Looks at every table and every row: the items whose row is not what was written, by folder and name within each row.
+    ///
+    /// Such items are encoded again once they were removed, all that share a row.
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] for the first thing that is not what was written.
-    pub fn check(&self) -> Result<()> {
+    /// [`Error::Damaged`] if the catalog, or the file of rows as a whole, is not what was written.
+    pub fn check(&self) -> Result<Vec<Item>> {
         self.reading(|catalog, view| {
             catalog.check_thoroughly()?;
-            let mut used = catalog.used_rows()?.into_iter();
-            used.try_for_each(|row| view.rows.check(row))
+            let mut damaged = Vec::new();
+            for row in catalog.used_rows()? {
+                if view.rows.check(row).is_err() {
+                    let items = catalog.items_of(row, &ItemFilter::default())?;
+                    damaged.extend(items.into_iter().map(|named| named.item));
+                }
+            }
+            Ok(damaged)
         })
     }
 

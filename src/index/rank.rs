@@ -26,13 +26,15 @@ pub(super) enum Allowed {
 
 /// Candidates that are kept, for each row that is wanted, and at least. Measured in `benches/search.rs`.
 const CANDIDATES_EACH: usize = 100;
-const FEWEST_CANDIDATES: usize = 4000;
+const FEWEST_CANDIDATES: usize = 6000;
 /// One more candidate for so many rows: the more there are, the closer they lie.
 const ROWS_A_CANDIDATE: usize = 150;
 /// Candidates whose full rows are looked at first, for each row that is wanted.
 const FIRST_EACH: usize = 20;
 /// Fewer allowed rows than one in so many are looked at directly.
 const DIRECT: usize = 32;
+/// Rows of a sample whose full rows are looked at, for each row that is wanted.
+const FIRST_OF_SAMPLE: usize = 5;
 /// Blocks of codes that tell beforehand how good the best estimates will be.
 const SAMPLED_BLOCKS: usize = 128;
 /// Blocks of codes, and rows, that a thread must have for its start to pay.
@@ -77,7 +79,8 @@ impl Ranked<'_> {
 
     /// The `count` best rows and others: of the best `wanted` by their codes, and of all that have none.
     ///
-    /// Candidates that cannot reach what the first of them have reached are left out.
+    /// Candidates that cannot reach what others have reached are left out: others of a sample at first, then the first of
+    /// the candidates.
     fn best_by_codes(
         &self,
         codes: &Codes,
@@ -87,22 +90,42 @@ impl Ranked<'_> {
         wanted: usize,
     ) -> Result<Vec<Scored>> {
         let coded = codes.query(query);
-        let mut candidates = candidates(codes, &coded, allowed, wanted);
-        let first = (FIRST_EACH * count).min(candidates.len());
-        if first < candidates.len() {
-            candidates.select_nth_unstable_by(first, |a, b| b.cmp(a));
+        let step = codes.blocks().div_ceil(SAMPLED_BLOCKS);
+        let mut sample = sample(codes, &coded, allowed, step);
+        let floor = floor(&mut sample, wanted / step);
+        let (_, reached) = self.first(query, &mut sample, FIRST_OF_SAMPLE * count, count)?;
+        let mut candidates = above(codes, &coded, allowed, wanted, floor.max(reached));
+        if candidates.len() < wanted && floor > reached {
+            candidates = above(codes, &coded, allowed, wanted, reached);
         }
-        let (first, others) = candidates.split_at(first);
-        let uncoded = allowed.among(codes.len()..self.rows.len());
-        let first = first.iter().map(|candidate| candidate.row());
-        let mut scored = self.scored(query, &first.chain(uncoded).collect::<Vec<_>>())?;
-        keep_best(&mut scored, count);
-        let reached = scored.get(count - 1).map_or(-1.0, |(_, score)| *score);
-        let others = others.iter().filter(|other| other.most() >= reached);
+        let (mut scored, reached) =
+            self.first(query, &mut candidates, FIRST_EACH * count, count)?;
+        let others = candidates.iter().skip(FIRST_EACH * count);
+        let others = others.filter(|other| other.most() >= reached);
         let mut others: Vec<usize> = others.map(|other| other.row()).collect();
         others.sort_unstable();
+        others.extend(allowed.among(codes.len()..self.rows.len()));
         scored.extend(self.scored(query, &others)?);
         Ok(scored)
+    }
+
+    /// The scores of the best `number` of `candidates`, which are put first, and what `count` of them reach.
+    fn first(
+        &self,
+        query: &[f32],
+        candidates: &mut [Candidate],
+        number: usize,
+        count: usize,
+    ) -> Result<(Vec<Scored>, f32)> {
+        if number < candidates.len() {
+            candidates.select_nth_unstable_by(number, |a, b| b.cmp(a));
+        }
+        let first = candidates.iter().take(number);
+        let rows: Vec<usize> = first.map(|candidate| candidate.row()).collect();
+        let mut scored = self.scored(query, &rows)?;
+        keep_best(&mut scored, count);
+        let reached = scored.get(count - 1).map_or(-1.0, |(_, score)| *score);
+        Ok((scored, reached))
     }
 
     /// The rows of `allowed` whose cosine with `query` reaches `least`, best first.
@@ -155,16 +178,6 @@ impl Ranked<'_> {
     }
 }
 
-/// The rows that may be the best, `wanted` of them, in no order.
-fn candidates(codes: &Codes, query: &Query, allowed: &Allowed, wanted: usize) -> Vec<Candidate> {
-    let floor = floor(codes, query, allowed, wanted);
-    let found = above(codes, query, allowed, wanted, floor);
-    if found.len() < wanted && floor > f32::NEG_INFINITY {
-        return above(codes, query, allowed, wanted, f32::NEG_INFINITY);
-    }
-    found
-}
-
 /// Of the rows whose cosines may exceed `floor`, the `wanted` best.
 fn above(
     codes: &Codes,
@@ -189,25 +202,27 @@ fn above(
     best.kept
 }
 
-/// What the `wanted` best candidates probably exceed, as a few rows here and there tell.
-fn floor(codes: &Codes, query: &Query, allowed: &Allowed, wanted: usize) -> f32 {
-    let step = codes.blocks().div_ceil(SAMPLED_BLOCKS);
+/// The rows of one block in `step`.
+fn sample(codes: &Codes, query: &Query, allowed: &Allowed, step: usize) -> Vec<Candidate> {
     let mut sample = Vec::with_capacity(SAMPLED_BLOCKS * BLOCK);
-    let mut looked_at = 0;
     for block in (0..codes.blocks()).step_by(step) {
-        looked_at += BLOCK;
         codes.scan(query, block..block + 1, |row, estimate, error| {
             if allowed.contains(row) {
-                sample.push(estimate + error);
+                sample.push(Candidate::new(row, estimate + error));
             }
         });
     }
-    // As many again to half, since the sample may be a little too good.
-    let rank = wanted * looked_at / codes.len() * 3 / 2;
+    sample
+}
+
+/// What so many candidates of a sample, and as many again to half, may reach: a sample may be a little too good.
+fn floor(sample: &mut [Candidate], wanted: usize) -> f32 {
+    let rank = wanted + wanted / 2;
     if rank >= sample.len() {
         return f32::NEG_INFINITY;
     }
-    *sample.select_nth_unstable_by(rank, |a, b| b.total_cmp(a)).1
+    let (_, least, _) = sample.select_nth_unstable_by(rank, |a, b| b.cmp(a));
+    least.most()
 }
 
 impl Allowed {

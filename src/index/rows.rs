@@ -21,9 +21,12 @@ pub(super) const HEADER: usize = 64;
 const STEP: usize = 4;
 const CHECKSUM: usize = 4;
 
-/// The way back from a damaged file of rows.
-pub(super) const WAY_BACK: &str =
+/// The way back from a file of rows that is none.
+const WAY_BACK: &str =
     "encode everything again into a new folder with --index, or restore the file";
+/// The way back from a damaged row.
+const WAY_BACK_OF_ROW: &str =
+    "run diptych check, which names the file and says what to do, or restore the file";
 
 /// Bytes of a record of `width` values.
 pub(super) fn record(width: usize) -> usize {
@@ -136,7 +139,7 @@ impl Rows {
         let (checked, checksum) = record.split_at(record.len() - CHECKSUM);
         if crc32fast::hash(checked).to_le_bytes() != checksum {
             let problem = format!("row {row} is not what was written");
-            return Err(Error::damaged(&self.path, problem, WAY_BACK));
+            return Err(Error::damaged(&self.path, problem, WAY_BACK_OF_ROW));
         }
         Ok(())
     }

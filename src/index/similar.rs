@@ -40,7 +40,7 @@ fn groups(
     items.sort_by(|a, b| better(&a.item, &b.item));
     let mut of_row: HashMap<usize, Vec<Item>> = HashMap::new();
     let mut order = Vec::new();
-    for Named { item, row } in items {
+    for Named { item, row, .. } in items {
         let of_row = of_row.entry(row).or_default();
         if of_row.is_empty() {
             order.push(row);
@@ -61,7 +61,7 @@ fn groups(
         let mut group = Vec::new();
         for (other, score) in std::iter::once((row, 1.0)).chain(others) {
             let items = of_row.remove(&other).unwrap_or_default();
-            group.extend(items.into_iter().map(|item| (item, score)));
+            group.extend(items.into_iter().map(|item| (item, score.clamp(-1.0, 1.0))));
         }
         if group.len() > 1 {
             groups.push(group);

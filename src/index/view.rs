@@ -77,7 +77,7 @@ impl View {
         {
             return Ok(Arc::clone(allowed));
         }
-        let allowed = Arc::new(catalog.allowed(filter)?);
+        let allowed = Arc::new(catalog.allowed(filter, &self.facts)?);
         if let Allowed::Only(rows) = &*allowed
             && let Some(&last) = rows.last()
         {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 
-use super::catalog::{Catalog, Changes, Facts, NewRow, Table};
+use super::catalog::{Catalog, Changes, Facts, NewRow};
 use super::folder::{
     NEXT_CATALOG, create_files, remove_catalog, remove_old_files, rows_file, sync,
     unused_generation,
@@ -86,10 +86,14 @@ impl Index {
     }
 
     fn apply(&self, changes: &Changes<'_>) -> Result<()> {
+        // A commit would make every reader look anew, and wake whoever watches the folder.
+        if changes.items.is_empty() && changes.removed.is_empty() {
+            return Ok(());
+        }
         self.catalog().apply(changes)?;
         self.settle()?;
-        let freed = self.catalog().count(Table::Freed)?;
-        if freed >= WORTH_COMPACTING && 2 * freed >= self.seen().rows.len() {
+        let Facts { rows, freed, .. } = self.seen().facts;
+        if freed.count >= WORTH_COMPACTING && 2 * freed.count >= rows {
             // The change was made. Where there is no room for this now, it has time.
             let _ = self.write_compacted();
         }
@@ -125,22 +129,18 @@ impl Index {
     fn write_compacted(&self) -> Result<()> {
         let view = self.seen();
         let used = self.catalog().used_rows()?;
-        let facts = Facts {
-            generation: unused_generation(&self.folder, view.facts.generation),
-            rows: used.len(),
-            ..view.facts.clone()
-        };
-        let path = rows_file(&self.folder, facts.generation);
-        let written =
-            Appender::create(&path, facts.width).and_then(|mut file| file.copy(&view.rows, &used));
+        let generation = unused_generation(&self.folder, view.facts.generation);
+        let path = rows_file(&self.folder, generation);
+        let written = Appender::create(&path, view.facts.width)
+            .and_then(|mut file| file.copy(&view.rows, &used));
         if let Err(error) = written.and_then(|()| sync(&self.folder)) {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
         let moved: Vec<(usize, usize)> = used.into_iter().zip(0..).collect();
-        self.catalog().renumber(&facts, &moved)?;
+        self.catalog().renumber(generation, &moved)?;
         self.settle()?;
-        remove_old_files(&self.folder, facts.generation)
+        remove_old_files(&self.folder, generation)
     }
 
     /// An index beside this one, for rows of another model, which takes its place with [`Index::take_over`]. One that was
@@ -162,13 +162,8 @@ impl Index {
         }
         remove_catalog(&self.folder.join(NEXT_CATALOG))?;
         remove_old_files(&self.folder, self.seen().facts.generation)?;
-        let facts = Facts {
-            model: model.to_owned(),
-            width,
-            generation: unused_generation(&self.folder, self.seen().facts.generation),
-            rows: 0,
-            edition: 0,
-        };
+        let generation = unused_generation(&self.folder, self.seen().facts.generation);
+        let facts = Facts::new(model, width, generation);
         create_files(&self.folder, NEXT_CATALOG, &facts)?;
         self.open_next()
     }

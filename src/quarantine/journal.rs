@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::moves;
 use crate::error::{Error, Result};
-
-const NAME: &str = "diptych-journal.jsonl";
+use crate::index::QUARANTINE_JOURNAL;
 
 /// A move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +40,7 @@ pub(super) struct Journal {
 impl Journal {
     /// The journal in `folder`, held by a lock.
     pub(super) fn open(folder: &Path, is_new: bool) -> Result<Self> {
-        let path = folder.join(NAME);
+        let path = folder.join(QUARANTINE_JOURNAL);
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true).create(is_new);
         let mut file = options.open(&path).map_err(Error::read(&path))?;

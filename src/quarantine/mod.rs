@@ -13,6 +13,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+pub use moves::is_same_file;
 pub use plan::{Plan, PlannedFile, PlannedGroup};
 
 use crate::error::{Error, Result};

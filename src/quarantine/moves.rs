@@ -117,7 +117,7 @@ pub(super) fn sync_folder(folder: &Path) {
 }
 
 /// Whether two paths lead to one file, by whatever names or links.
-pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
     match (a.metadata(), b.metadata()) {
         (Ok(metadata_a), Ok(metadata_b)) => {
             is_same_place(&metadata_a, &metadata_b)

@@ -32,7 +32,7 @@ fn assert_found_wide(index: &Index, numbers: std::ops::Range<u32>) {
             .unwrap();
         assert_eq!(hits[0].item, images([number])[0]);
     }
-    index.check().unwrap();
+    assert_eq!(index.check().unwrap(), []);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Readers that are open while a writer works.
 
+use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -103,4 +105,71 @@ fn look(folder: &Path, reader: u32, is_done: &AtomicBool) -> usize {
         }
     }
     searches
+}
+
+/// As a snapshot is, or the disk of someone else.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs the right to mount"]
+fn where_nothing_can_be_written_an_index_is_read() {
+    const INSIDE: &str = "DIPTYCH_TEST_MOUNTS";
+    if std::env::var_os(INSIDE).is_none() {
+        // In a namespace of its own, so that nothing stays mounted.
+        let status = Command::new("unshare")
+            .arg("-m")
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "readers::where_nothing_can_be_written_an_index_is_read",
+                "--exact",
+                "--ignored",
+            ])
+            .env(INSIDE, "1")
+            .status();
+        return assert!(status.unwrap().success());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mount = |options: &str| {
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(folder.path())
+            .status();
+        assert!(status.unwrap().success());
+    };
+    mount("size=64m");
+    let mut index = Index::create(folder.path(), MODEL, WIDTH).unwrap();
+    add(&mut index, 0..5000);
+    drop(index);
+    mount("remount,ro");
+    let files = fs::read_dir(folder.path()).unwrap().count();
+    assert_holds(&Index::open(folder.path()).unwrap(), &images(0..5000));
+    let error = Index::open_to_write(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::Write { .. }), "{error}");
+    // A writer that was killed, while a long look at the index kept the log from being emptied.
+    mount("remount,rw");
+    let catalog = folder.path().join("catalog.sqlite");
+    let reader = rusqlite::Connection::open(catalog).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM fact").unwrap();
+    let mut index = Index::open_to_write(folder.path()).unwrap();
+    add(&mut index, 6000..6010);
+    let entries = fs::read_dir(folder.path()).unwrap();
+    let left: Vec<(PathBuf, Vec<u8>)> = entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    drop((index, reader));
+    for (path, bytes) in left {
+        fs::write(path, bytes).unwrap();
+    }
+    mount("remount,ro");
+    let expected = [images(0..5000), images(6000..6010)].concat();
+    assert_holds(&Index::open(folder.path()).unwrap(), &expected);
+    mount("remount,rw");
+    fs::remove_file(folder.path().join("catalog.sqlite-shm")).unwrap();
+    mount("remount,ro");
+    let error = Index::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::Unfinished { .. }), "{error}");
+    assert!(error.hint().is_some());
+    mount("remount,rw");
+    assert_holds(&Index::open(folder.path()).unwrap(), &expected);
+    assert_eq!(files, 4, "rows, codes, catalog, lock");
 }

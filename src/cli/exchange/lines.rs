@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use diptych::{Item, Place};
 use serde::{Deserialize, Serialize};
 
+use super::super::output::path_base64;
 use super::{Record, Stated, digits_of, hash_of};
 
 /// An image by its path; a text by its file, its id there, and itself.
@@ -47,10 +48,9 @@ pub(super) fn line(item: &Item) -> Result<String> {
             Some(name.to_string_lossy()),
         ),
     };
-    let is_exact = path.to_str().is_some();
     Ok(serde_json::to_string(&Line {
         path: Some(path.to_string_lossy()),
-        path_base64: (!is_exact).then(|| STANDARD.encode(path.as_os_str().as_encoded_bytes())),
+        path_base64: path_base64(&path),
         id,
         text: item.text.as_deref().map(Cow::Borrowed),
         size: Some(item.size),

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::place::{self, Place};
 use super::super::{Hash, Item};
+use super::sums::{self, Tally, Told};
 use super::{Catalog, Facts, failure};
 use crate::error::Result;
 
@@ -33,52 +34,67 @@ pub(in crate::index) struct Changes<'a> {
 impl Catalog {
     /// Makes all changes, or none.
     pub(in crate::index) fn apply(&mut self, changes: &Changes<'_>) -> Result<()> {
-        self.change(|transaction, folders| make_changes(transaction, folders, changes))
+        self.change(|transaction, folders, facts| {
+            make_changes(transaction, folders, facts, changes)
+        })
     }
 
-    /// Says that the rows lie in another file: `moved` holds, for each row that stays, its old and its new number.
+    /// Says that the rows lie in the file of `generation`: `moved` holds, for each row that stays, its old and its new
+    /// number.
     pub(in crate::index) fn renumber(
         &mut self,
-        facts: &Facts,
+        generation: u64,
         moved: &[(usize, usize)],
     ) -> Result<()> {
-        self.change(|transaction, _| {
+        self.change(|transaction, _, facts| {
             // Upwards: a row's new number is at most its old one, which was left by then.
             for table in ["content", "text", "item"] {
                 let mut statement =
                     transaction.prepare(&format!("UPDATE {table} SET row = ?2 WHERE row = ?1"))?;
                 for &(old, new) in moved.iter().filter(|(old, new)| old != new) {
-                    statement.execute(params![old as i64, new as i64])?;
+                    let count = statement.execute(params![old as i64, new as i64])?;
+                    if table == "text" && count > 0 {
+                        facts.texts.take(sums::of_row(old));
+                        facts.texts.add(sums::of_row(new));
+                    }
                 }
             }
             transaction.execute("DELETE FROM freed", [])?;
-            write_facts(transaction, facts)
+            facts.generation = generation;
+            facts.rows = moved.len();
+            facts.freed = Tally::default();
+            Ok(())
         })
     }
 
     /// Says what `other` says, and nothing else.
     pub(in crate::index) fn take_from(&mut self, other: &Catalog) -> Result<()> {
-        let edition = self.facts()?.edition;
-        self.change(|transaction, folders| {
+        let theirs = other.facts()?;
+        self.change(|transaction, folders, facts| {
             folders.clear();
-            for table in ["item", "folder", "content", "text", "freed", "fact"] {
+            for table in ["item", "folder", "content", "text", "freed"] {
                 transaction.execute(&format!("DELETE FROM {table}"), [])?;
             }
-            for table in ["fact", "freed", "text", "content", "folder", "item"] {
+            for table in ["freed", "text", "content", "folder", "item"] {
                 copy_table(&other.connection, transaction, table)?;
             }
-            transaction.execute(
-                "UPDATE fact SET value = max(value, ?1) WHERE name = 'edition'",
-                [edition as i64],
-            )?;
+            *facts = Facts {
+                edition: facts.edition.max(theirs.edition),
+                ..theirs
+            };
             Ok(())
         })
     }
 
     fn change(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>, &mut HashMap<PathBuf, i64>) -> rusqlite::Result<()>,
+        work: impl FnOnce(
+            &Transaction<'_>,
+            &mut HashMap<PathBuf, i64>,
+            &mut Facts,
+        ) -> rusqlite::Result<()>,
     ) -> Result<()> {
+        let mut facts = self.facts()?;
         let Self {
             path,
             connection,
@@ -86,18 +102,18 @@ impl Catalog {
         } = self;
         let outcome = (|| {
             let transaction = connection.transaction()?;
-            work(&transaction, folders)?;
-            transaction.execute(
-                "UPDATE fact SET value = value + 1 WHERE name = 'edition'",
-                [],
-            )?;
+            work(&transaction, folders, &mut facts)?;
+            facts.edition += 1;
+            write_facts(&transaction, &facts)?;
             transaction.commit()
         })();
         outcome.map_err(|error| {
             // Ids of folders that were rolled back may be given to others.
             folders.clear();
-            failure(path, error)
-        })
+            failure(path, &error)
+        })?;
+        self.empty_log();
+        Ok(())
     }
 }
 
@@ -119,11 +135,12 @@ fn copy_table(from: &Connection, to: &Transaction<'_>, table: &str) -> rusqlite:
 fn make_changes(
     transaction: &Transaction<'_>,
     folders: &mut HashMap<PathBuf, i64>,
+    facts: &mut Facts,
     changes: &Changes<'_>,
 ) -> rusqlite::Result<()> {
     let mut left = Vec::new();
     for place in changes.removed {
-        left.extend(remove_item(transaction, place)?);
+        left.extend(remove_item(transaction, facts, place)?);
     }
     for NewRow {
         row,
@@ -139,60 +156,91 @@ fn make_changes(
             let mut insert =
                 transaction.prepare_cached("INSERT INTO text (row, text) VALUES (?1, ?2)")?;
             insert.execute(params![*row as i64, text])?;
+            facts.texts.add(sums::of_row(*row));
         }
     }
     for (item, row) in &changes.items {
-        left.extend(write_item(transaction, folders, item, *row)?);
+        left.extend(write_item(transaction, folders, facts, item, *row)?);
     }
     for row in left {
-        free_if_unnamed(transaction, row)?;
+        free_if_unnamed(transaction, facts, row)?;
     }
-    let mut update =
-        transaction.prepare_cached("UPDATE fact SET value = ?1 WHERE name = 'rows'")?;
-    update.execute([changes.rows as i64])?;
+    facts.rows = changes.rows;
     Ok(())
 }
 
 /// Removes the item at a place; the row that it leaves.
-fn remove_item(transaction: &Transaction<'_>, place: &Place) -> rusqlite::Result<Option<i64>> {
-    let sql = "DELETE FROM item WHERE folder = (SELECT id FROM folder WHERE path = ?1) AND name = ?2 RETURNING row";
+fn remove_item(
+    transaction: &Transaction<'_>,
+    facts: &mut Facts,
+    place: &Place,
+) -> rusqlite::Result<Option<usize>> {
+    let sql =
+        "DELETE FROM item WHERE folder = (SELECT id FROM folder WHERE path = ?1) AND name = ?2
+        RETURNING row, sum";
     let mut delete = transaction.prepare_cached(sql)?;
     let (folder, name) = (
         place::to_bytes(place.folder.as_os_str()),
         place::to_bytes(&place.name),
     );
-    delete
-        .query_row([folder, name], |row| row.get(0))
-        .optional()
+    let removed = delete.query_row([folder, name], |row| Ok((row.get(0)?, row.get(1)?)));
+    let Some((row, sum)) = removed.optional()? else {
+        return Ok(None);
+    };
+    facts.items.take(sum);
+    Ok(Some(row))
 }
 
 /// Puts an item in its place; the row of what was there before, if that was another.
 fn write_item(
     transaction: &Transaction<'_>,
     folders: &mut HashMap<PathBuf, i64>,
+    facts: &mut Facts,
     item: &Item,
     row: usize,
-) -> rusqlite::Result<Option<i64>> {
+) -> rusqlite::Result<Option<usize>> {
     let folder = folder_id(transaction, folders, &item.place.folder)?;
     let name = place::to_bytes(&item.place.name);
     let mut select =
-        transaction.prepare_cached("SELECT row FROM item WHERE folder = ?1 AND name = ?2")?;
-    let before: Option<i64> = select
-        .query_row(params![folder, name], |row| row.get(0))
+        transaction.prepare_cached("SELECT row, sum FROM item WHERE folder = ?1 AND name = ?2")?;
+    let before: Option<(usize, u32)> = select
+        .query_row(params![folder, name], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let sql = "INSERT INTO item (folder, name, size, modified, row, time)
-        VALUES (?1, ?2, ?3, ?4, ?5, coalesce((SELECT taken FROM content WHERE row = ?5), ?4))
+    // Those of the first item of this content.
+    let sql = "SELECT taken, text FROM content LEFT JOIN text USING (row) WHERE row = ?1";
+    let mut select = transaction.prepare_cached(sql)?;
+    let (taken, text): (Option<i64>, Option<String>) =
+        select.query_row([row as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let told = Told {
+        folder: &place::to_bytes(item.place.folder.as_os_str()),
+        name: &name,
+        size: item.size as i64,
+        modified: item.modified,
+        time: taken.unwrap_or(item.modified),
+        hash: &item.hash,
+        text: text.as_deref(),
+        taken,
+    };
+    let sql = "INSERT INTO item (folder, name, size, modified, row, time, sum)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
         ON CONFLICT (folder, name)
-        DO UPDATE SET size = ?3, modified = ?4, row = ?5, time = excluded.time";
+        DO UPDATE SET size = ?3, modified = ?4, row = ?5, time = ?6, sum = ?7";
     let mut upsert = transaction.prepare_cached(sql)?;
     upsert.execute(params![
         folder,
         name,
-        item.size as i64,
-        item.modified,
-        row as i64
+        told.size,
+        told.modified,
+        row as i64,
+        told.time,
+        told.sum()
     ])?;
-    Ok(before.filter(|&before| before != row as i64))
+    facts.items.add(told.sum());
+    let Some((row_before, sum)) = before else {
+        return Ok(None);
+    };
+    facts.items.take(sum);
+    Ok(Some(row_before).filter(|&before| before != row))
 }
 
 fn folder_id(
@@ -213,34 +261,62 @@ fn folder_id(
     Ok(id)
 }
 
-fn free_if_unnamed(transaction: &Transaction<'_>, row: i64) -> rusqlite::Result<()> {
+fn free_if_unnamed(
+    transaction: &Transaction<'_>,
+    facts: &mut Facts,
+    row: usize,
+) -> rusqlite::Result<()> {
     let sql =
         "INSERT INTO freed (row) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM item WHERE row = ?1)
         AND EXISTS (SELECT 1 FROM content WHERE row = ?1)";
-    if transaction.prepare_cached(sql)?.execute([row])? > 0 {
+    let sum = sums::of_row(row);
+    let number = row as i64;
+    if transaction.prepare_cached(sql)?.execute([number])? > 0 {
+        facts.freed.add(sum);
         transaction
             .prepare_cached("DELETE FROM content WHERE row = ?1")?
-            .execute([row])?;
-        transaction
+            .execute([number])?;
+        let texts = transaction
             .prepare_cached("DELETE FROM text WHERE row = ?1")?
-            .execute([row])?;
+            .execute([number])?;
+        if texts > 0 {
+            facts.texts.take(sum);
+        }
     }
     Ok(())
 }
 
 pub(super) fn write_facts(connection: &Connection, facts: &Facts) -> rusqlite::Result<()> {
-    let values: [(&str, Value); 5] = [
-        ("model", Value::Text(facts.model.clone())),
-        ("width", Value::Integer(facts.width as i64)),
-        ("generation", Value::Integer(facts.generation as i64)),
-        ("rows", Value::Integer(facts.rows as i64)),
-        ("edition", Value::Integer(facts.edition as i64)),
+    let Facts {
+        model,
+        width,
+        generation,
+        rows,
+        edition,
+        items,
+        texts,
+        freed,
+    } = facts;
+    let number = |number: u64| Value::Integer(number as i64);
+    let count = |count: usize| number(count as u64);
+    let values = [
+        ("model", Value::Text(model.clone())),
+        ("width", count(*width)),
+        ("generation", number(*generation)),
+        ("rows", count(*rows)),
+        ("edition", number(*edition)),
+        ("items", count(items.count)),
+        ("sum of items", number(items.sum)),
+        ("texts", count(texts.count)),
+        ("sum of texts", number(texts.sum)),
+        ("freed", count(freed.count)),
+        ("sum of freed", number(freed.sum)),
+        ("sum", number(sums::of_facts(facts).into())),
     ];
+    let mut insert =
+        connection.prepare_cached("INSERT OR REPLACE INTO fact (name, value) VALUES (?1, ?2)")?;
     for (name, value) in values {
-        connection.execute(
-            "INSERT OR REPLACE INTO fact (name, value) VALUES (?1, ?2)",
-            params![name, value],
-        )?;
+        insert.execute(params![name, value])?;
     }
     Ok(())
 }

@@ -317,7 +317,7 @@ impl Collection {
     fn hit(&self, point: &ScoredPoint) -> Result<Hit> {
         Ok(Hit {
             item: self.item_of(&point.payload)?,
-            score: point.score,
+            score: point.score.clamp(-1.0, 1.0),
             rank: 0,
         })
     }
