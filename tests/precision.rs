@@ -161,3 +161,32 @@ fn one_graph_for_both_towers_serves_texts_alone() {
     );
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+#[test]
+fn an_index_is_of_one_precision() {
+    let folder = bundle();
+    let work = tempfile::tempdir().unwrap();
+    let index = work.path().join("index");
+    common::write_photo(&work.path().join("photos/a.png"), 1);
+    let photos = work.path().join("photos");
+    let with = |arguments: &[&str]| {
+        run(
+            &folder,
+            &[arguments, &["--index", index.to_str().unwrap()]].concat(),
+        )
+    };
+    let output = with(&["--precision", "fp16", "index", photos.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        with(&["--precision", "fp16", "search", "a cat"])
+            .status
+            .success()
+    );
+    let output = with(&["search", "a cat"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("index is of"),
+        "{}",
+        stderr(&output)
+    );
+}

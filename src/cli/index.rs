@@ -91,7 +91,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn open(arguments: &'a Arguments, common: &'a Common) -> Result<Self> {
-        let bundle = Bundle::open(common.model()?)?;
+        let bundle = common.bundle(Towers::All)?;
         let identity = store::identity(&bundle, &arguments.images)?;
         let location = arguments.index.location()?;
         let index = match arguments.reindex {
@@ -265,7 +265,7 @@ fn kept_encoder<'k>(
     };
     let encoder = match kept.take().filter(has_tower) {
         Some(encoder) => encoder,
-        None => DualEncoder::open_with(&bundle.path, &common.encoder_options(towers))?,
+        None => DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(towers))?,
     };
     Ok(kept.insert(encoder))
 }

@@ -274,14 +274,6 @@ impl Common {
         Ok(Bundle::open_with(self.folder(&options)?, &options)?)
     }
 
-    /// The model's folder, for commands that know no precision.
-    fn model(&self) -> Result<PathBuf> {
-        if self.precision.is_some() {
-            bail!("this command does not know --precision yet: leave it out");
-        }
-        self.folder(&BundleOptions::default())
-    }
-
     /// The folder given, or that of a hub's model, or of the one that comes with the program.
     fn folder(&self, options: &BundleOptions) -> Result<PathBuf> {
         let Some(given) = &self.model else {

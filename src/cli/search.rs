@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use diptych::{Bundle, DualEncoder, Error, Hit, Kind, SearchOptions, Towers, pipeline};
+use diptych::{DualEncoder, Error, Hit, Kind, SearchOptions, Towers, pipeline};
 use image::RgbImage;
 
 use super::filter::{self, FilterArguments};
@@ -67,14 +67,14 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         ));
     }
     let index = arguments.index.open_store()?;
-    let bundle = Bundle::open(common.model()?)?;
+    let bundle = common.bundle(Towers::All)?;
     store::require_same_model(index.as_ref(), &bundle)?;
     let towers = match query::kinds(&terms) {
         (true, false) => Towers::Text,
         (false, true) => Towers::Image,
         _ => Towers::All,
     };
-    let encoder = DualEncoder::open_with(&bundle.path, &common.encoder_options(towers))?;
+    let encoder = DualEncoder::from_bundle(bundle, &common.encoder_options(towers))?;
     let row = query::encode(
         &encoder,
         &terms,
