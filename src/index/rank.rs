@@ -26,9 +26,9 @@ pub(super) enum Allowed {
 
 /// Candidates that are kept, for each row that is wanted, and at least. Measured in `benches/search.rs`.
 const CANDIDATES_EACH: usize = 100;
-const FEWEST_CANDIDATES: usize = 6000;
+const FEWEST_CANDIDATES: usize = 5000;
 /// One more candidate for so many rows: the more there are, the closer they lie.
-const ROWS_A_CANDIDATE: usize = 150;
+const ROWS_A_CANDIDATE: usize = 50;
 /// Candidates whose full rows are looked at first, for each row that is wanted.
 const FIRST_EACH: usize = 20;
 /// Fewer allowed rows than one in so many are looked at directly.

@@ -259,9 +259,7 @@ impl Appender {
 /// Appends the record of a row.
 fn pack(row: &[f32], bytes: &mut Vec<u8>) {
     let step = step_of(row);
-    for value in row {
-        bytes.extend(((value / step).round() as i16).to_le_bytes());
-    }
+    bytes.extend(numbers(row, step).flat_map(i16::to_le_bytes));
     bytes.extend(step.to_le_bytes());
     bytes.extend(crc32fast::hash(bytes).to_le_bytes());
 }
@@ -272,4 +270,14 @@ pub(super) fn step_of(row: &[f32]) -> f32 {
         .iter()
         .fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
     largest / f32::from(i16::MAX)
+}
+
+/// The whole numbers nearest to the values of a row, counted in steps.
+pub(super) fn numbers(row: &[f32], step: f32) -> impl Iterator<Item = i16> {
+    // Beside this, an f32 has no room for fractions, and its last bits are the number. Rounding by a function takes as
+    // long as all else that is done with a row.
+    const NO_FRACTIONS: f32 = 1.5 * (1 << 23) as f32;
+    let a_step = step.recip();
+    row.iter()
+        .map(move |value| (value * a_step + NO_FRACTIONS).to_bits() as i16)
 }

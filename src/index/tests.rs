@@ -11,7 +11,7 @@ use super::coder::{self, BLOCK};
 use super::codes::{self, Codes};
 use super::rank::{Allowed, Ranked, Scored};
 use super::rotation::split_mix;
-use super::rows::{Appender, Rows, step_of};
+use super::rows::{Appender, Rows, numbers, step_of};
 use crate::embedding::Embeddings;
 
 /// Random rows around one direction, as close to it as `cone` says: 0 for rows in all directions.
@@ -89,9 +89,7 @@ impl Files {
 /// The cosine of a query with a row as it is stored.
 fn exact(row: &[f32], query: &[f32]) -> f64 {
     let step = step_of(row);
-    let stored = row
-        .iter()
-        .map(|value| f64::from((value / step).round() * step));
+    let stored = numbers(row, step).map(|number| f64::from(f32::from(number) * step));
     stored.zip(query).map(|(a, b)| a * f64::from(*b)).sum()
 }
 
@@ -125,6 +123,20 @@ fn assert_same(found: &[Scored], all: &[(usize, f64)], count: usize) {
             .expect("an allowed row");
         assert!((own.1 - f64::from(*score)).abs() < 2e-6, "row {row}");
     }
+}
+
+#[test]
+fn numbers_are_the_nearest() {
+    let row = cone(1, 1000, 0.5, 1);
+    let step = step_of(row.row(0));
+    for (value, number) in row.row(0).iter().zip(numbers(row.row(0), step)) {
+        let off = f64::from(*value) / f64::from(step) - f64::from(number);
+        assert!(off.abs() < 0.51, "{value} {number}");
+    }
+    assert_eq!(
+        numbers(&[-1.0, 1.0, 0.0], step_of(&[1.0])).collect::<Vec<_>>(),
+        [-32767, 32767, 0]
+    );
 }
 
 #[test]
