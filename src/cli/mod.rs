@@ -37,6 +37,7 @@ mod sixel;
 mod stats;
 mod store;
 mod terminal;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
@@ -93,6 +94,8 @@ enum Command {
     Import(import::Arguments),
     /// Show what a model's files state and how it will be run
     Info(info::Arguments),
+    /// Check that a model gives what its reference gives, and say where and why it does not
+    Verify(verify::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -218,6 +221,7 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         Command::Export(arguments) => export::run(&arguments, &common),
         Command::Import(arguments) => import::run(&arguments, &common),
         Command::Info(arguments) => info::run(&arguments, &common),
+        Command::Verify(arguments) => verify::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
+use diptych::verify::{Comparison, Record};
 use diptych::{Hit, Item, Prediction};
 use serde::Serialize;
 use serde_json::Value;
@@ -363,6 +364,43 @@ impl Output {
         self.stdout.flush()
     }
 
+    /// That a record of a model was written.
+    pub(super) fn recorded(&mut self, file: &Path) -> io::Result<()> {
+        let record = file.to_string_lossy();
+        if self.is_json {
+            return self.line(&RecordedLine { record });
+        }
+        self.told(format_args!("recorded in {}", printable(&record)))
+    }
+
+    /// How a model compares with a record.
+    pub(super) fn compared(&mut self, record: &Record, comparison: &Comparison) -> io::Result<()> {
+        let line = ComparisonLine::of(record, comparison);
+        if self.is_json {
+            return self.line(&line);
+        }
+        for stage in &line.stages {
+            let StageLine {
+                stage,
+                verdict,
+                detail,
+            } = stage;
+            writeln!(self.stdout, "{stage:10}  {verdict:12}  {detail}")?;
+        }
+        for remark in line.remarks {
+            writeln!(self.stdout, "remark: {remark}")?;
+        }
+        let verdict = match (line.first_difference, line.equal) {
+            (Some(stage), _) => format!("differs, first in {stage}"),
+            (None, true) => "equal".to_owned(),
+            (None, false) => "nothing could be compared".to_owned(),
+        };
+        self.told(format_args!(
+            "{verdict}; the record was made by {}",
+            line.made_by
+        ))
+    }
+
     /// A line for people.
     fn told(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
         writeln!(self.stdout, "{line}")?;
@@ -514,6 +552,44 @@ struct ClusterItem<'a> {
 struct FailureLine<'a> {
     path: Cow<'a, str>,
     error: &'a str,
+}
+
+#[derive(Serialize)]
+struct RecordedLine<'a> {
+    record: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct ComparisonLine<'a> {
+    equal: bool,
+    first_difference: Option<&'static str>,
+    made_by: String,
+    stages: Vec<StageLine<'a>>,
+    remarks: &'a [String],
+}
+
+#[derive(Serialize)]
+struct StageLine<'a> {
+    stage: &'static str,
+    verdict: &'static str,
+    detail: &'a str,
+}
+
+impl<'a> ComparisonLine<'a> {
+    fn of(record: &Record, comparison: &'a Comparison) -> Self {
+        let stages = comparison.stages.iter().map(|stage| StageLine {
+            stage: stage.name.name(),
+            verdict: stage.verdict.name(),
+            detail: &stage.detail,
+        });
+        Self {
+            equal: comparison.is_equal(),
+            first_difference: comparison.first_difference().map(|stage| stage.name.name()),
+            made_by: record.made_by(),
+            stages: stages.collect(),
+            remarks: &comparison.remarks,
+        }
+    }
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -1,0 +1,73 @@
+//! `diptych verify`: whether a model gives what its reference gives, and if not, where and why.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use diptych::verify::{Record, compare};
+use diptych::{DualEncoder, Towers};
+
+use super::output::Output;
+use super::{Common, Outcome};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The model, as --model takes it; without it, that one
+    #[arg(value_name = "MODEL")]
+    bundle: Option<PathBuf>,
+    /// Write what the model gives for the program's own pictures and texts to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "against")]
+    record: Option<PathBuf>,
+    /// Compare with the record in this file, and say what differs first and why
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// How far from cosine 1 a row may be
+    #[arg(long, value_name = "DISTANCE", default_value_t = 1e-5, value_parser = tolerance)]
+    tolerance: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("found {text:?}, expected a number"))?;
+    let is_sensible = (0.0..=1.0).contains(&value);
+    is_sensible
+        .then_some(value)
+        .ok_or_else(|| format!("found {text}, expected a number from 0 to 1"))
+}
+
+pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
+    let model = match &arguments.bundle {
+        Some(model) => model.clone(),
+        None => common.model()?,
+    };
+    let open = || DualEncoder::open_with(&model, &common.encoder_options(Towers::All));
+    let mut output = Output::new(arguments.json);
+    match (&arguments.record, &arguments.against) {
+        (Some(file), _) => {
+            Record::of(&open()?)?.write(file)?;
+            output.recorded(file)?;
+            Ok(Outcome::Done)
+        }
+        (None, Some(file)) => against(&open()?, file, arguments, &mut output),
+        (None, None) => bail!("nothing to do"),
+    }
+}
+
+fn against(
+    encoder: &DualEncoder,
+    file: &Path,
+    arguments: &Arguments,
+    output: &mut Output,
+) -> Result<Outcome> {
+    let record = Record::read(file)?;
+    let comparison = compare(encoder, &record, arguments.tolerance)?;
+    output.compared(&record, &comparison)?;
+    Ok(match comparison.is_equal() {
+        true => Outcome::Done,
+        false => Outcome::Incomplete,
+    })
+}
