@@ -4,10 +4,13 @@ mod common;
 
 use std::process::{Command, Output};
 
-use common::{golden, list, stderr};
-use diptych::DualEncoder;
-use diptych::verify::{Record, Verdict, compare};
-use serde_json::Value;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use common::{copy_bundle, golden, list, root, stderr};
+use diptych::verify::{Comparison, Record, Verdict, compare};
+use diptych::{DualEncoder, ImageOptions, open_image};
+use serde_json::{Value, json};
+use std::path::Path;
 
 /// How far from cosine 1 a row may be, as the program has it by default.
 const TOLERANCE: f64 = 1e-5;
@@ -155,4 +158,512 @@ fn records_that_cannot_be_are_refused() {
         );
         assert!(output.stdout.is_empty());
     }
+}
+
+/// A golden bundle's record, as JSON, and as what it is.
+fn record_of(bundle: &str) -> Record {
+    Record::of(&DualEncoder::open(golden("bundles").join(bundle)).unwrap()).unwrap()
+}
+
+/// Changes a JSON file of a bundle.
+fn edit(folder: &Path, file: &str, change: impl FnOnce(&mut Value)) {
+    let path = folder.join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|_| "{}".to_owned());
+    let mut value = serde_json::from_str(&text).unwrap();
+    change(&mut value);
+    std::fs::write(path, value.to_string()).unwrap();
+}
+
+/// A copy of a golden bundle with a fault planted, beside the record of the right bundle.
+fn planted(bundle: &str, plant: impl FnOnce(&Path)) -> Comparison {
+    let copy = copy_bundle(bundle);
+    plant(copy.path());
+    let encoder = DualEncoder::open(copy.path()).unwrap();
+    compare(&encoder, &record_of(bundle), TOLERANCE).unwrap()
+}
+
+/// Fails unless `stage` differs first, and the causes are of these kinds, in this order, with these words.
+fn assert_found(comparison: &Comparison, stage: &str, causes: &[(&str, &str)]) {
+    let first = comparison.first_difference().map(|stage| stage.name.name());
+    assert_eq!(first, Some(stage), "{comparison:#?}");
+    let kinds: Vec<&str> = comparison
+        .causes
+        .iter()
+        .map(|cause| cause.kind.name())
+        .collect();
+    let expected: Vec<&str> = causes.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, expected, "{comparison:#?}");
+    for (cause, (_, words)) in comparison.causes.iter().zip(causes) {
+        assert!(
+            cause.explanation.contains(words),
+            "{words}: {}",
+            cause.explanation
+        );
+    }
+}
+
+const ROWS_TOO: &str = "put right, the image rows are the record's too";
+
+#[test]
+fn mean_and_std_exchanged() {
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "preprocessor_config.json", |config| {
+            config["image_mean"] = json!([0.5, 0.5, 0.5]);
+            config["image_std"] = json!([0.5, 0.5, 0.5]);
+        });
+    });
+    assert_found(
+        &found,
+        "pixels",
+        &[("mean and std", "0.4815, 0.4578, 0.4082")],
+    );
+    assert!(
+        found.causes[0]
+            .explanation
+            .contains("(OpenAI's), the bundle's of mean 0.5000")
+    );
+    assert!(
+        found.causes[0].explanation.ends_with(ROWS_TOO),
+        "{found:#?}"
+    );
+    assert!(
+        found.stages[1]
+            .detail
+            .contains("every level; the values made of them differ by up to")
+    );
+
+    let found = planted("siglip", |folder| {
+        edit(folder, "diptych.json", |config| {
+            config["image"] = json!({"mean": [0.48145466, 0.4578275, 0.40821073]});
+        });
+    });
+    assert_found(&found, "pixels", &[("mean and std", "(0.5 everywhere)")]);
+}
+
+#[test]
+fn another_filter() {
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "preprocessor_config.json", |config| {
+            config["resample"] = json!(2)
+        });
+    });
+    assert_found(
+        &found,
+        "pixels",
+        &[("filter", "bicubic in place of bilinear gives every level")],
+    );
+    assert!(
+        found.causes[0].explanation.ends_with(ROWS_TOO),
+        "{found:#?}"
+    );
+    assert!(
+        found.stages[1]
+            .detail
+            .contains("% of levels differ, in 9 of 9 pictures")
+    );
+
+    let found = planted("immich-canonicalize", |folder| {
+        edit(folder, "visual/preprocess_cfg.json", |config| {
+            config["interpolation"] = json!("bicubic");
+        });
+    });
+    assert_found(
+        &found,
+        "pixels",
+        &[("filter", "bilinear in place of bicubic gives every level")],
+    );
+}
+
+#[test]
+fn squash_for_crop_and_crop_for_squash() {
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "preprocessor_config.json", |config| {
+            config["size"] = json!({"height": 32, "width": 32});
+            config["do_center_crop"] = json!(false);
+        });
+    });
+    let words =
+        "shortest side to 32 and crop to 32 x 32 in place of squash to 32 x 32 gives every level";
+    assert_found(&found, "pixels", &[("resize", words)]);
+    assert!(
+        found.causes[0].explanation.ends_with(ROWS_TOO),
+        "{found:#?}"
+    );
+
+    let found = planted("siglip", |folder| {
+        edit(folder, "diptych.json", |config| {
+            config["image"] = json!({"size": 32, "resize": "shortest"});
+        });
+    });
+    assert_found(
+        &found,
+        "pixels",
+        &[("resize", "squash to 32 x 32 in place of shortest side")],
+    );
+}
+
+#[test]
+fn another_resize_mode() {
+    let mode = |folder: &Path, mode: &str| {
+        edit(folder, "open_clip_config.json", |config| {
+            config["preprocess_cfg"]["resize_mode"] = json!(mode);
+        });
+    };
+    let found = planted("open-clip", |folder| mode(folder, "longest"));
+    assert_found(
+        &found,
+        "pixels",
+        &[(
+            "resize",
+            "shortest side to 32 and crop to 32 x 32 in place of longest side",
+        )],
+    );
+    let found = planted("open-clip-longest", |folder| mode(folder, "shortest"));
+    assert_found(
+        &found,
+        "pixels",
+        &[(
+            "resize",
+            "longest side into 40 x 40 on level 114 in place of",
+        )],
+    );
+    let found = planted("open-clip-longest", |folder| {
+        edit(folder, "open_clip_config.json", |config| {
+            config["preprocess_cfg"]["fill_color"] = json!(0);
+        });
+    });
+    assert_found(
+        &found,
+        "pixels",
+        &[(
+            "resize",
+            "on level 114 in place of longest side into 40 x 40 on level 0",
+        )],
+    );
+}
+
+/// Two faults in the pixels and one of another kind, all found in one run.
+#[test]
+fn faults_at_once() {
+    let found = planted("open-clip", |folder| {
+        edit(folder, "open_clip_config.json", |config| {
+            config["preprocess_cfg"]["resize_mode"] = json!("squash");
+            config["preprocess_cfg"]["interpolation"] = json!("bilinear");
+            config["preprocess_cfg"]["std"] = json!([0.5, 0.5, 0.5]);
+        });
+        edit(folder, "diptych.json", |config| {
+            config["logit_scale"] = json!(51.0)
+        });
+    });
+    let causes = [
+        ("resize", "shortest side"),
+        ("filter", "bicubic in place of bilinear"),
+        ("mean and std", ROWS_TOO),
+        ("scale", "should be 50"),
+    ];
+    assert_found(&found, "pixels", &causes);
+}
+
+/// `tokenizer.json` without the end token.
+fn without_end(folder: &Path) {
+    edit(folder, "tokenizer.json", |tokenizer| {
+        tokenizer["post_processor"] = Value::Null;
+    });
+}
+
+#[test]
+fn no_end_token() {
+    let found = planted("siglip", without_end);
+    assert_found(
+        &found,
+        "ids",
+        &[(
+            "end token",
+            "end token 1 in place of none gives the record's ids",
+        )],
+    );
+    assert!(
+        found.causes[0]
+            .explanation
+            .ends_with("the graph gives the record's rows"),
+        "{found:#?}"
+    );
+
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "tokenizer.json", |tokenizer| {
+            tokenizer["post_processor"] = json!({
+                "type": "TemplateProcessing",
+                "single": [
+                    {"SpecialToken": {"id": "<|startoftext|>", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}},
+                ],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {
+                    "<|startoftext|>": {"id": "<|startoftext|>", "ids": [1512], "tokens": ["<|startoftext|>"]},
+                },
+            });
+        });
+    });
+    assert_found(
+        &found,
+        "ids",
+        &[(
+            "end token",
+            "end token 1513 in place of none gives the record's ids",
+        )],
+    );
+}
+
+#[test]
+fn another_context_cleaning_or_vocabulary() {
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "diptych.json", |config| {
+            config["text"] = json!({"context_length": 24})
+        });
+    });
+    let words = "a context of 77 in place of 24 gives the record's ids";
+    assert_found(
+        &found,
+        "ids",
+        &[
+            ("context length", words),
+            ("padding", "to 77 in place of with id 1513 to 24"),
+        ],
+    );
+
+    let found = planted("open-clip", |folder| {
+        edit(folder, "diptych.json", |config| {
+            config["text"] = json!({"clean": "whitespace"})
+        });
+    });
+    assert_found(
+        &found,
+        "ids",
+        &[("cleaning", "open_clip's lower gives the record's ids")],
+    );
+
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "tokenizer.json", |tokenizer| {
+            for (_, id) in tokenizer["model"]["vocab"].as_object_mut().unwrap() {
+                let other = 1511 - id.as_i64().unwrap();
+                *id = json!(if other < 0 {
+                    id.as_i64().unwrap()
+                } else {
+                    other
+                });
+            }
+        });
+    });
+    assert_found(
+        &found,
+        "ids",
+        &[("vocabulary", "of another model than the record's tokenizer")],
+    );
+}
+
+#[test]
+fn padding_that_the_graph_sees() {
+    let pad = |folder: &Path, id: u32| {
+        edit(folder, "diptych.json", |config| {
+            config["text"] = json!({"pad_id": id})
+        });
+    };
+    let found = planted("siglip", |folder| pad(folder, 0));
+    assert_found(
+        &found,
+        "ids",
+        &[("padding", "with id 1 to 16 in place of with id 0 to 16")],
+    );
+    assert!(
+        found.causes[0]
+            .explanation
+            .ends_with("the graph gives the record's rows")
+    );
+    assert!(
+        found.stages[0]
+            .detail
+            .contains("the texts' own ids are equal")
+    );
+
+    let found = planted("open-clip-squash", |folder| pad(folder, 1513));
+    assert_found(
+        &found,
+        "ids",
+        &[("padding", "with id 0 to 20 in place of with id 1513 to 20")],
+    );
+
+    // A record that does not say how it was padded, as of a program that leaves that to its model.
+    let mut record = serde_json::to_value(record_of("siglip")).unwrap();
+    for text in record["texts"].as_array_mut().unwrap() {
+        text["padding"] = Value::Null;
+    }
+    let copy = copy_bundle("siglip");
+    pad(copy.path(), 0);
+    let encoder = DualEncoder::open(copy.path()).unwrap();
+    let record = serde_json::from_value(record).unwrap();
+    let found = compare(&encoder, &record, TOLERANCE).unwrap();
+    assert_found(
+        &found,
+        "text rows",
+        &[(
+            "padding",
+            "rows with padding with id 1 to 16, here it is with id 0 to 16",
+        )],
+    );
+}
+
+/// A causal model does not see what follows its end token: that is worth a remark and no more.
+#[test]
+fn padding_that_the_graph_does_not_see() {
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "diptych.json", |config| {
+            config["text"] = json!({"pad_id": 0})
+        });
+    });
+    assert!(found.is_equal(), "{found:#?}");
+    assert_eq!(
+        found.remarks,
+        ["padding is with id 0 to 77, in the record with id 1513 to 77, which changes no row"]
+    );
+}
+
+#[test]
+fn weights_of_another_layout() {
+    let copy = |from: &str, folder: &Path, to: &str| {
+        std::fs::copy(golden("bundles").join(from), folder.join(to)).unwrap();
+    };
+    let found = planted("transformers-clip", |folder| {
+        copy("open-clip/visual.onnx", folder, "onnx/vision_model.onnx");
+    });
+    assert_found(&found, "image rows", &[("weights", "other weights")]);
+    let found = planted("transformers-clip", |folder| {
+        copy("open-clip/text.onnx", folder, "onnx/text_model.onnx");
+    });
+    assert_found(&found, "text rows", &[("weights", "other weights")]);
+}
+
+#[test]
+fn another_scale() {
+    let scale = |scale: Value| {
+        planted("transformers-clip", move |folder: &Path| {
+            edit(folder, "diptych.json", |config| *config = scale);
+        })
+    };
+    for (head, words) in [
+        (
+            json!({"logit_scale": 41.0}),
+            "\"logit_scale\" in diptych.json should be 40",
+        ),
+        (
+            json!({"logit_scale": 3.688_879_5}),
+            "3.6888795 is the logarithm of the record's 40",
+        ),
+        (json!({}), "no file states it: write \"logit_scale\": 40"),
+        (
+            json!({"logit_scale": 40.0, "activation": "sigmoid", "logit_bias": 0.0}),
+            "write \"activation\": \"softmax\"",
+        ),
+        (
+            json!({"logit_scale": 40.0, "logit_bias": -3.0}),
+            "write \"logit_bias\": 0",
+        ),
+    ] {
+        assert_found(&scale(head), "scale", &[("scale", words)]);
+    }
+}
+
+/// A record with the three planes of what its graph is fed in the other order, and the rows that come of it.
+fn bgr_record(bundle: &str, has_pixels: bool, has_values: bool) -> (DualEncoder, Record) {
+    let encoder = DualEncoder::open(golden("bundles").join(bundle)).unwrap();
+    let mut record = serde_json::to_value(Record::of(&encoder).unwrap()).unwrap();
+    let turned = |value: &mut Value, size: usize| {
+        let mut bytes = BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap();
+        for pixel in bytes.chunks_exact_mut(3 * size) {
+            let (red, rest) = pixel.split_at_mut(size);
+            red.swap_with_slice(&mut rest[size..]);
+        }
+        *value = json!(BASE64_STANDARD.encode(bytes));
+    };
+    for image in record["images"].as_array_mut().unwrap() {
+        let name = image["name"].as_str().unwrap();
+        let path =
+            ["png", "jpg"].map(|ending| root("src/verify/probes").join(format!("{name}.{ending}")));
+        let path = path.iter().find(|path| path.is_file()).unwrap();
+        let mut picture = open_image(path, &ImageOptions::default()).unwrap();
+        picture.pixels_mut().for_each(|pixel| pixel.0.swap(0, 2));
+        image["row"] = json!(encoder.encode_images(&[picture]).unwrap().row(0));
+        if has_pixels {
+            turned(&mut image["pixels"], 1);
+            image["hash"] = json!("of pixels in the other order");
+        }
+        if has_values {
+            turned(&mut image["values"], 4);
+        }
+    }
+    (encoder, serde_json::from_value(record).unwrap())
+}
+
+/// In the pixels, in the values alone, in what the graph does with them. Mean and std are 0.5 in every channel here.
+#[test]
+fn blue_before_red() {
+    for (has_pixels, has_values, stage, words) in [
+        (
+            true,
+            true,
+            "pixels",
+            "BGR in place of RGB gives every level of the record",
+        ),
+        (false, true, "pixels", "fed blue before red"),
+        (
+            false,
+            false,
+            "image rows",
+            "fed with blue before red, the graph gives the record's rows",
+        ),
+    ] {
+        let (encoder, record) = bgr_record("siglip", has_pixels, has_values);
+        let found = compare(&encoder, &record, TOLERANCE).unwrap();
+        assert_found(&found, stage, &[("order of channels", words)]);
+        if stage == "pixels" {
+            assert!(
+                found.causes[0].explanation.ends_with(ROWS_TOO),
+                "{found:#?}"
+            );
+        }
+    }
+}
+
+/// Pixels of no known way are not explained.
+#[test]
+fn pixels_of_no_known_way() {
+    let encoder = DualEncoder::open(golden("bundles/open-clip")).unwrap();
+    let mut record = serde_json::to_value(Record::of(&encoder).unwrap()).unwrap();
+    record["images"][4]["pixels"] = json!(BASE64_STANDARD.encode([7; 3 * 32 * 32]));
+    record["images"][4]["hash"] = json!("of one grey");
+    let record = serde_json::from_value(record).unwrap();
+    let found = compare(&encoder, &record, TOLERANCE).unwrap();
+    assert_eq!(found.first_difference().unwrap().name.name(), "pixels");
+    assert_eq!(found.causes[0].kind.name(), "unknown", "{found:#?}");
+}
+
+/// What says the same in another way is equal: keys in another order, numbers for objects, defaults written out.
+#[test]
+fn a_config_that_says_the_same_passes() {
+    let found = planted("transformers-clip", |folder| {
+        edit(folder, "preprocessor_config.json", |config| {
+            config["size"] = json!(32);
+            config["crop_size"] = json!(32);
+            config.as_object_mut().unwrap().remove("resample");
+            let turned: Vec<(String, Value)> = std::mem::take(config.as_object_mut().unwrap())
+                .into_iter()
+                .collect();
+            *config = turned.into_iter().rev().collect();
+        });
+        edit(folder, "diptych.json", |config| {
+            config["image"] = json!({"filter": "bicubic", "resize": "shortest", "size": 32});
+            config["activation"] = json!("softmax");
+        });
+    });
+    assert!(found.is_equal(), "{found:#?}");
+    assert_eq!(found.causes, []);
 }

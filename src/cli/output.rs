@@ -387,6 +387,10 @@ impl Output {
             } = stage;
             writeln!(self.stdout, "{stage:10}  {verdict:12}  {detail}")?;
         }
+        for cause in &line.causes {
+            let CauseLine { stage, cause, why } = cause;
+            writeln!(self.stdout, "cause in {stage}: {cause}: {}", printable(why))?;
+        }
         for remark in line.remarks {
             writeln!(self.stdout, "remark: {remark}")?;
         }
@@ -565,7 +569,15 @@ struct ComparisonLine<'a> {
     first_difference: Option<&'static str>,
     made_by: String,
     stages: Vec<StageLine<'a>>,
+    causes: Vec<CauseLine<'a>>,
     remarks: &'a [String],
+}
+
+#[derive(Serialize)]
+struct CauseLine<'a> {
+    stage: &'static str,
+    cause: &'static str,
+    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -582,7 +594,13 @@ impl<'a> ComparisonLine<'a> {
             verdict: stage.verdict.name(),
             detail: &stage.detail,
         });
+        let causes = comparison.causes.iter().map(|cause| CauseLine {
+            stage: cause.stage.name(),
+            cause: cause.kind.name(),
+            why: &cause.explanation,
+        });
         Self {
+            causes: causes.collect(),
             equal: comparison.is_equal(),
             first_difference: comparison.first_difference().map(|stage| stage.name.name()),
             made_by: record.made_by(),

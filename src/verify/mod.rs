@@ -5,9 +5,11 @@
 //! [`compare`] says which stage first differs, and looks for the cause by trying what is usually done wrongly until the
 //! record's own numbers come out. [`self_check`] does without a record.
 
+mod causes;
 mod compare;
 mod probes;
 mod record;
 
+pub use causes::{Cause, CauseKind};
 pub use compare::{Comparison, Stage, StageName, Verdict, compare};
 pub use record::Record;

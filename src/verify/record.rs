@@ -142,17 +142,8 @@ impl Record {
             path: path.to_owned(),
             source,
         })?;
-        let wrong = |Wrong {
-                         key,
-                         found,
-                         expected,
-                     }| Error::Config {
-            path: path.to_owned(),
-            key,
-            found,
-            expected,
-        };
-        record.check()?.map_or(Ok(record), |what| Err(wrong(what)))
+        record.require(path)?;
+        Ok(record)
     }
 
     /// Writes the record to the file `path`.
@@ -195,6 +186,17 @@ fn wrong(key: impl Into<String>, found: impl ToString, expected: impl Into<Strin
 }
 
 impl Record {
+    /// An error that names `path` unless everything is as it can be.
+    pub(super) fn require(&self, path: &Path) -> Result<()> {
+        let of_path = |wrong: Wrong| Error::Config {
+            path: path.to_owned(),
+            key: wrong.key,
+            found: wrong.found,
+            expected: wrong.expected,
+        };
+        self.check()?.map_or(Ok(()), |wrong| Err(of_path(wrong)))
+    }
+
     /// What cannot be, if anything.
     fn check(&self) -> Result<Option<Wrong>> {
         if self.format != FORMAT {
