@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
-use diptych::verify::{Comparison, Record};
+use diptych::verify::{Check, Comparison, Record};
 use diptych::{Hit, Item, Prediction};
 use serde::Serialize;
 use serde_json::Value;
@@ -405,6 +405,28 @@ impl Output {
         ))
     }
 
+    /// What holds of a model without a record.
+    pub(super) fn self_checked(&mut self, checks: &[Check]) -> io::Result<()> {
+        let line = ChecksLine::of(checks);
+        if self.is_json {
+            return self.line(&line);
+        }
+        for CheckLine {
+            check,
+            holds,
+            detail,
+        } in &line.checks
+        {
+            let verdict = if *holds { "holds" } else { "fails" };
+            writeln!(self.stdout, "{check:11}  {verdict}  {detail}")?;
+        }
+        self.told(if line.holds {
+            format_args!("all hold; only a record of its reference proves a model (--against)")
+        } else {
+            format_args!("not all hold")
+        })
+    }
+
     /// A line for people.
     fn told(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
         writeln!(self.stdout, "{line}")?;
@@ -556,6 +578,33 @@ struct ClusterItem<'a> {
 struct FailureLine<'a> {
     path: Cow<'a, str>,
     error: &'a str,
+}
+
+#[derive(Serialize)]
+struct ChecksLine<'a> {
+    holds: bool,
+    checks: Vec<CheckLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckLine<'a> {
+    check: &'static str,
+    holds: bool,
+    detail: &'a str,
+}
+
+impl<'a> ChecksLine<'a> {
+    fn of(checks: &'a [Check]) -> Self {
+        let lines = checks.iter().map(|check| CheckLine {
+            check: check.name,
+            holds: check.holds,
+            detail: &check.detail,
+        });
+        Self {
+            holds: checks.iter().all(|check| check.holds),
+            checks: lines.collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use diptych::verify::{Record, compare};
+use diptych::verify::{Record, compare, self_check};
 use diptych::{DualEncoder, Towers};
 
 use super::output::Output;
@@ -53,7 +53,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             Ok(Outcome::Done)
         }
         (None, Some(file)) => against(&open()?, file, arguments, &mut output),
-        (None, None) => bail!("nothing to do"),
+        (None, None) => {
+            let checks = self_check(&model, &common.encoder_options(Towers::All))?;
+            output.self_checked(&checks)?;
+            Ok(outcome(checks.iter().all(|check| check.holds)))
+        }
     }
 }
 
@@ -66,8 +70,13 @@ fn against(
     let record = Record::read(file)?;
     let comparison = compare(encoder, &record, arguments.tolerance)?;
     output.compared(&record, &comparison)?;
-    Ok(match comparison.is_equal() {
-        true => Outcome::Done,
-        false => Outcome::Incomplete,
-    })
+    Ok(outcome(comparison.is_equal()))
+}
+
+fn outcome(holds: bool) -> Outcome {
+    if holds {
+        Outcome::Done
+    } else {
+        Outcome::Incomplete
+    }
 }

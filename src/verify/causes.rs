@@ -42,6 +42,8 @@ pub enum CauseKind {
     Resize,
     /// How pixels are weighed.
     Filter,
+    /// The same filter, computed by a program that rounds otherwise.
+    Resampler,
     /// Red before blue, or blue before red.
     Channels,
     /// What levels become.
@@ -66,6 +68,7 @@ impl CauseKind {
             CauseKind::Size => "size",
             CauseKind::Resize => "resize",
             CauseKind::Filter => "filter",
+            CauseKind::Resampler => "resampler",
             CauseKind::Channels => "order of channels",
             CauseKind::MeanAndStd => "mean and std",
             CauseKind::Weights => "weights",
@@ -148,36 +151,36 @@ fn of_graph(stage: StageName, found: &[Embeddings], expected: &[Embeddings]) -> 
 
 fn scale(encoder: &DualEncoder, record: &Record) -> Cause {
     let calibration = encoder.calibration();
+    let own = calibration.scale;
     let is_near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * b.abs();
-    let explanation = match (calibration.scale, record.scale) {
-        (Some(found), Some(expected)) if is_near(found.ln(), expected) => {
-            format!(
-                "the record's {expected} is the logarithm of {found}: it is to be its exponential"
-            )
+    let explanation = match (own, record.scale) {
+        (Some(own), Some(other)) if is_near(own, other) => head(encoder, record),
+        (Some(own), Some(other)) if is_near(own.ln(), other) => {
+            format!("the record's {other} is the logarithm of {own}: it is to be its exponential")
         }
-        (Some(found), Some(expected)) if is_near(found, expected.ln()) => format!(
-            "{found} is the logarithm of the record's {expected}: logit_scale in diptych.json is what scores are multiplied by"
+        (Some(own), Some(other)) if is_near(own, other.ln()) => format!(
+            "{own} is the logarithm of the record's {other}: logit_scale in diptych.json is what scores are multiplied by"
         ),
-        (found, Some(expected))
-            if found.is_none() || calibration.origin == ScaleOrigin::Assumed =>
-        {
-            format!("no file states it: write \"logit_scale\": {expected} into diptych.json")
+        (own, Some(other)) if own.is_none() || calibration.origin == ScaleOrigin::Assumed => {
+            format!("no file states it: write \"logit_scale\": {other} into diptych.json")
         }
-        (found, expected) if found == expected => match (&record.activation, record.bias) {
-            (Some(activation), _) if activation != calibration.activation.name() => {
-                format!(
-                    "the families differ: write \"activation\": \"{activation}\" into diptych.json"
-                )
-            }
-            (_, bias) => format!(
-                "another bias: write \"logit_bias\": {} into diptych.json",
-                bias.unwrap_or(0.0)
-            ),
-        },
-        (_, expected) => format!(
-            "a file states another: \"logit_scale\" in diptych.json should be {}",
-            expected.unwrap_or(0.0)
-        ),
+        (_, Some(other)) => {
+            format!("a file states another: \"logit_scale\" in diptych.json should be {other}")
+        }
+        (_, None) => head(encoder, record),
     };
     cause(StageName::Scale, CauseKind::Scale, explanation)
+}
+
+/// What of the head differs where the scale does not: activation or bias.
+fn head(encoder: &DualEncoder, record: &Record) -> String {
+    match &record.activation {
+        Some(activation) if activation != encoder.calibration().activation.name() => {
+            format!("the families differ: write \"activation\": \"{activation}\" into diptych.json")
+        }
+        _ => {
+            let bias = record.bias.unwrap_or(0.0);
+            format!("another bias: write \"logit_bias\": {bias} into diptych.json")
+        }
+    }
 }

@@ -131,35 +131,26 @@ pub fn compare(encoder: &DualEncoder, record: &Record, tolerance: f64) -> Result
     // One that was not read from a file was not looked at yet.
     record.require(Path::new("record"))?;
     let found = Record::of(encoder)?;
+    let [pixels, image_rows] = match (&found.images, &record.images) {
+        (Some(found), Some(expected)) => [
+            pixels(found, expected),
+            image_stage(found, expected, tolerance)?,
+        ],
+        (found, _) => [StageName::Pixels, StageName::ImageRows]
+            .map(|name| missing(name, found.is_none(), "images")),
+    };
     let mut remarks = Vec::new();
-    let mut stages = Vec::new();
-    let image_rows;
-    match (&found.images, &record.images) {
-        (Some(found), Some(expected)) => {
-            stages.push(pixels(found, expected));
-            image_rows = image_stage(found, expected, tolerance)?;
-        }
-        (found, _) => {
-            stages.push(missing(StageName::Pixels, found.is_none(), "images"));
-            image_rows = missing(StageName::ImageRows, found.is_none(), "images");
-        }
-    }
-    stages.push(image_rows);
-    match (&found.texts, &record.texts) {
+    let [ids, text_rows] = match (&found.texts, &record.texts) {
         (Some(found), Some(expected)) => {
             let rows = text_stage(found, expected, tolerance)?;
-            let ids = ids(found, expected, rows.verdict, &mut remarks);
-            stages.insert(0, ids);
-            stages.push(rows);
+            [ids(found, expected, rows.verdict, &mut remarks), rows]
         }
-        (found, _) => {
-            stages.insert(0, missing(StageName::Ids, found.is_none(), "texts"));
-            stages.push(missing(StageName::TextRows, found.is_none(), "texts"));
-        }
-    }
-    stages.push(scale(&found, record));
+        (found, _) => [StageName::Ids, StageName::TextRows]
+            .map(|name| missing(name, found.is_none(), "texts")),
+    };
+    let scale = scale(&found, record);
     let mut comparison = Comparison {
-        stages,
+        stages: vec![ids, pixels, image_rows, text_rows, scale],
         causes: Vec::new(),
         remarks,
     };

@@ -1,104 +1,100 @@
 //! What a model is shown: pictures and texts that are part of the program, so that records made anywhere are of the same.
 //!
-//! The pictures are files that `onnx/probes.py` makes, which says what each is for; other programs read the same files.
+//! They lie in `probes/`, where other programs read them too. `probes.json` lists them: texts that tokenizers get wrong
+//! (upper case, punctuation, accents, nothing, other scripts, one longer than a context of 77), and pictures, of which
+//! `onnx/probes.py` says what each is for. Photos have captions, which follow the texts.
 
 use std::path::Path;
 
 use image::RgbImage;
+use serde::Deserialize;
 
 use crate::error::Result;
 use crate::image_file::{ImageOptions, decode_image};
 
 /// A picture by its name.
 pub(super) struct Picture {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) image: RgbImage,
     /// What it shows, where it is a photo.
-    pub(super) caption: Option<&'static str>,
+    pub(super) caption: Option<String>,
 }
 
-macro_rules! file {
-    ($name:literal, $ending:literal, $caption:expr) => {
-        (
-            $name,
-            include_bytes!(concat!("probes/", $name, ".", $ending)).as_slice(),
-            $caption,
-        )
-    };
+/// `probes.json`.
+#[derive(Deserialize)]
+struct Probes {
+    texts: Vec<String>,
+    pictures: Vec<About>,
 }
 
-type File = (&'static str, &'static [u8], Option<&'static str>);
+#[derive(Deserialize)]
+struct About {
+    file: String,
+    caption: Option<String>,
+}
 
-/// The most telling first: a search for what explains other pixels gives up a guess at the first that it fails on.
-const FILES: [File; 9] = [
-    file!("rings", "png", None),
-    file!("strip", "png", None),
-    file!("colours", "png", None),
-    file!(
-        "bee",
-        "jpg",
-        Some("A honey bee drinks nectar from a purple flower with a yellow centre.")
-    ),
-    file!(
-        "bridge",
-        "jpg",
-        Some("A suspension bridge over a river, lit up at night.")
-    ),
-    file!(
-        "cat",
-        "jpg",
-        Some("A kitten lies on a pink blanket and plays with a ball of wool.")
-    ),
-    file!(
-        "coffee",
-        "jpg",
-        Some("A red cup of espresso on a saucer with a spoon, on a wooden table.")
-    ),
-    file!(
-        "dog",
-        "jpg",
-        Some("A German shepherd dog stands on dry grass with its tongue out.")
-    ),
-    file!(
-        "rocket",
-        "jpg",
-        Some("A white rocket stands on its launch pad at dusk.")
-    ),
-];
+macro_rules! files {
+    ($($name:literal)*) => { [$(($name, include_bytes!(concat!("probes/", $name)).as_slice())),*] };
+}
 
-/// Texts that tokenizers get wrong, besides the captions: upper case, punctuation, accents, nothing, other scripts, one
-/// that is longer than a context of 77.
-const TEXTS: [&str; 10] = [
-    "a photo of a cat",
-    "A Photo Of A DOG.",
-    "wow!!! it's what we've got, isn't it? (yes: 1,234.50)",
-    "caf\u{e9} no\u{eb}l, cafe\u{301}, Stra\u{df}e",
-    "",
-    " ?\t\n ",
-    "snake_case, salt &amp; pepper \u{201c}quoted\u{201d}",
-    "一隻貓在桌子上睡覺",
-    "кошка на СТОЛЕ 😀",
-    "a very long caption that describes a market square in the rain with red umbrellas, two dogs, a bicycle against a \
-     wall, wet cobblestones, a baker in the door, a tram that waits, pigeons on the roof, and far away the hills in fog; \
-     beside it a second square with a fountain, four benches, a violinist under an arch, children who chase a balloon, \
-     and an old man who reads the newspaper while his coffee gets cold and the light of the afternoon fades",
-];
+const FILES: [(&str, &[u8]); 9] = files!(
+    "rings.png" "strip.png" "colours.png" "bee.jpg" "bridge.jpg" "cat.jpg" "coffee.jpg" "dog.jpg" "rocket.jpg"
+);
 
-/// Every picture, decoded.
+fn probes() -> Probes {
+    serde_json::from_str(include_str!("probes/probes.json"))
+        .unwrap_or_else(|error| unreachable!("probes.json is part of the program: {error}"))
+}
+
+/// Every picture, decoded. The most telling come first, so that a search for what explains other pixels gives most
+/// guesses up soon.
 pub(super) fn pictures() -> Result<Vec<Picture>> {
-    let open = |&(name, bytes, caption): &File| {
-        let image = decode_image(bytes, Path::new(name), &ImageOptions::default())?;
+    let open = |About { file, caption }| {
+        let (_, bytes) = FILES
+            .iter()
+            .find(|(name, _)| *name == file)
+            .unwrap_or_else(|| unreachable!("{file} is part of the program"));
+        let image = decode_image(bytes, Path::new(&file), &ImageOptions::default())?;
+        let name = file.split('.').next().unwrap_or_default().to_owned();
         Ok(Picture {
             name,
             image,
             caption,
         })
     };
-    FILES.iter().map(open).collect()
+    probes().pictures.into_iter().map(open).collect()
 }
 
-/// Every text: the hard ones, then the captions of the photos.
-pub(super) fn texts() -> Vec<&'static str> {
-    let captions = FILES.iter().filter_map(|&(_, _, caption)| caption);
-    TEXTS.into_iter().chain(captions).collect()
+/// Every text: the hard ones, then the captions.
+pub(super) fn texts() -> Vec<String> {
+    let Probes { mut texts, .. } = probes();
+    texts.extend(captions());
+    texts
+}
+
+/// The captions, in the order of their photos.
+pub(super) fn captions() -> Vec<String> {
+    let pictures = probes().pictures.into_iter();
+    pictures.filter_map(|about| about.caption).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_whole() {
+        let pictures = pictures().unwrap();
+        assert_eq!(pictures.len(), FILES.len());
+        assert_eq!(captions().len(), 6);
+        assert_eq!(texts().len(), 16);
+        // One lies, one stands, one has odd sides.
+        let has = |is: fn(u32, u32) -> bool| {
+            let mut images = pictures.iter().map(|picture| &picture.image);
+            images.any(|image| is(image.width(), image.height()))
+        };
+        assert!(has(|width, height| 4 * width >= 5 * height));
+        assert!(has(|width, height| 4 * height >= 5 * width));
+        assert!(has(|width, height| width % 2 == 1 && height % 2 == 1));
+    }
 }

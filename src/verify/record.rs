@@ -26,6 +26,10 @@ const KEPT: usize = 32;
 /// Of the kept rows and columns, those whose values are kept too: one in this many.
 const VALUES_STEP: usize = 4;
 
+/// Sides and contexts beyond these are of no model, and would cost a comparison memory without end.
+const LONGEST_SIDE: u32 = 4096;
+const LONGEST_CONTEXT: usize = 65_536;
+
 /// What a model gives for the pictures and texts of this program.
 ///
 /// A JSON file of some hundred kilobytes; `onnx/README.md` describes it.
@@ -177,7 +181,7 @@ struct Wrong {
     expected: String,
 }
 
-fn wrong(key: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> Wrong {
+fn wrong(key: impl Into<String>, found: &impl ToString, expected: impl Into<String>) -> Wrong {
     Wrong {
         key: key.into(),
         found: found.to_string(),
@@ -201,7 +205,7 @@ impl Record {
     fn check(&self) -> Result<Option<Wrong>> {
         if self.format != FORMAT {
             let expected = format!("{FORMAT}: make the record again with this version");
-            return Ok(Some(wrong("format", self.format, expected)));
+            return Ok(Some(wrong("format", &self.format, expected)));
         }
         let images = match &self.images {
             Some(images) => check_images(images, &probes::pictures()?),
@@ -215,12 +219,20 @@ impl Record {
 fn check_images(images: &[ImageRecord], pictures: &[Picture]) -> Option<Wrong> {
     if images.len() != pictures.len() {
         let expected = format!("{}, those of this version", pictures.len());
-        return Some(wrong("the number of images", images.len(), expected));
+        return Some(wrong("the number of images", &images.len(), expected));
     }
-    images
-        .iter()
-        .zip(pictures)
-        .find_map(|(image, picture)| check_image(image, picture))
+    let size = |image: &ImageRecord| (image.height, image.width);
+    if let Some(other) = images.iter().find(|image| size(image) != size(&images[0])) {
+        let (key, (height, width)) = (format!("images.{}", other.name), size(other));
+        let found = format!("{height} x {width} pixels");
+        return Some(wrong(
+            key,
+            &found,
+            "those of the first: a graph takes one size",
+        ));
+    }
+    let mut pairs = images.iter().zip(pictures);
+    pairs.find_map(|(image, picture)| check_image(image, picture))
 }
 
 fn check_image(image: &ImageRecord, picture: &Picture) -> Option<Wrong> {
@@ -232,30 +244,42 @@ fn check_image(image: &ImageRecord, picture: &Picture) -> Option<Wrong> {
         );
         return Some(wrong(key("picture"), &image.picture, expected));
     }
+    if let Some(side) = [image.height, image.width]
+        .into_iter()
+        .find(|side| !(1..=LONGEST_SIDE).contains(side))
+    {
+        let expected = format!("1 to {LONGEST_SIDE} pixels");
+        return Some(wrong(key("height or width"), &side, expected));
+    }
     let [rows, columns] = [image.height, image.width].map(|side| kept(side as usize));
     let levels = 3 * rows.len() * columns.len();
     if image.pixels.len() != levels {
         let expected = format!("{levels} for {} x {} pixels", image.height, image.width);
-        return Some(wrong(key("pixels"), image.pixels.len(), expected));
+        return Some(wrong(key("pixels"), &image.pixels.len(), expected));
     }
     let bytes = 4 * 3 * with_values(&rows).count() * with_values(&columns).count();
     if image.values.len() != bytes {
         let expected = format!("{bytes} bytes");
-        return Some(wrong(key("values"), image.values.len(), expected));
+        return Some(wrong(key("values"), &image.values.len(), expected));
     }
-    check_row(&image.row).map(|problem| wrong(key("row"), problem, "a row with a direction"))
+    check_row(&image.row).map(|problem| wrong(key("row"), &problem, "a row with a direction"))
 }
 
 fn check_texts(texts: &[TextRecord]) -> Option<Wrong> {
-    let found: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+    let found: Vec<String> = texts.iter().map(|text| text.text.clone()).collect();
     if found != probes::texts() {
         let expected = "the texts of this version: make the record again";
-        return Some(wrong("texts", format!("{} others", texts.len()), expected));
+        return Some(wrong("texts", &format!("{} others", texts.len()), expected));
     }
     texts.iter().find_map(|text| {
+        let key = |what: &str| format!("the {what} of {:?}", text.text);
+        let length = text.padding.map_or(0, |pads| pads.length);
+        if length > LONGEST_CONTEXT {
+            let expected = format!("a length of {LONGEST_CONTEXT} at most");
+            return Some(wrong(key("padding"), &length, expected));
+        }
         let problem = check_row(&text.row)?;
-        let key = format!("the row of {:?}", text.text);
-        Some(wrong(key, problem, "a row with a direction"))
+        Some(wrong(key("row"), &problem, "a row with a direction"))
     })
 }
 
@@ -287,7 +311,7 @@ fn image_records(encoder: &DualEncoder, tower: &ImageTower) -> Result<Vec<ImageR
     let record = |(number, picture): (usize, &Picture)| {
         let pixels = tower.preprocess().pixels(&picture.image);
         ImageRecord {
-            name: picture.name.to_owned(),
+            name: picture.name.clone(),
             picture: hash(&picture.image),
             height: pixels.height(),
             width: pixels.width(),
@@ -305,8 +329,8 @@ fn text_records(encoder: &DualEncoder, tower: &TextTower) -> Result<Vec<TextReco
     let rows = encoder.encode_texts(&texts)?;
     let ids = contents(tower.tokenizer(), &texts)?;
     let padding = pads(tower.tokenizer());
-    let record = |(number, (text, ids)): (usize, (&&str, Vec<i64>))| TextRecord {
-        text: (*text).to_owned(),
+    let record = |(number, (text, ids)): (usize, (&String, Vec<i64>))| TextRecord {
+        text: text.clone(),
         ids,
         padding,
         row: rows.row(number).to_vec(),
@@ -315,8 +339,8 @@ fn text_records(encoder: &DualEncoder, tower: &TextTower) -> Result<Vec<TextReco
 }
 
 /// The ids of each text by itself, without padding.
-pub(super) fn contents(tokenizer: &Tokenizer, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
-    let content = |text: &&str| {
+pub(super) fn contents(tokenizer: &Tokenizer, texts: &[String]) -> Result<Vec<Vec<i64>>> {
+    let content = |text: &String| {
         let tokens = tokenizer.encode(&[text])?;
         let is_token = tokens.mask.iter().map(|&mask| mask == 1);
         let ids = tokens.ids.iter().zip(is_token);
@@ -341,7 +365,7 @@ fn pads(tokenizer: &Tokenizer) -> Option<Pads> {
 }
 
 /// SHA-256 of an image's levels, row by row.
-fn hash(image: &RgbImage) -> String {
+pub(super) fn hash(image: &RgbImage) -> String {
     hex(&Sha256::digest(image.as_raw()))
 }
 

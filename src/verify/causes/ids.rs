@@ -139,7 +139,7 @@ fn length(texts: &Texts<'_>) -> Option<Found> {
 
 /// Another cleaning, or another way to cut texts into pieces.
 fn cleaning(texts: &Texts<'_>) -> Result<Option<Found>> {
-    let given: Vec<&str> = texts.found.iter().map(|text| text.text.as_str()).collect();
+    let given: Vec<String> = texts.found.iter().map(|text| text.text.clone()).collect();
     let own = texts.tokenizer().settings();
     for splitting in [own.splitting, Splitting::File, Splitting::OpenClip] {
         for (cleaning, name) in CLEANINGS {

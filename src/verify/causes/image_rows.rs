@@ -53,18 +53,19 @@ pub(super) struct Order {
 }
 
 impl Normalisation {
+    /// The one that many models share and that this is, within what a fit can tell.
+    fn known(self) -> Option<(&'static str, Self)> {
+        let mut known = KNOWN
+            .into_iter()
+            .map(|(name, mean, std)| (name, Self { mean, std }));
+        known.find(|(_, known)| self.is_near(*known))
+    }
+
     pub(super) fn told(self) -> String {
-        let near = |a: [f64; 3], b: [f64; 3]| {
-            let mut pairs = a.iter().zip(b);
-            pairs.all(|(a, b)| (a - b).abs() < MEAN_TOLERANCE)
-        };
-        let known = KNOWN
-            .iter()
-            .find(|(_, mean, std)| near(self.mean, *mean) && near(self.std, *std));
         let list = |values: [f64; 3]| values.map(|value| format!("{value:.4}")).join(", ");
         let figures = format!("mean {} and std {}", list(self.mean), list(self.std));
-        match known {
-            Some((name, ..)) => format!("{figures} ({name})"),
+        match self.known() {
+            Some((name, _)) => format!("{figures} ({name})"),
             None if self.std.iter().all(|std| *std < 0.01) => {
                 format!("{figures} (levels that were not divided by 255)")
             }
@@ -72,16 +73,9 @@ impl Normalisation {
         }
     }
 
-    /// The constants themselves, where they are known ones within what a fit can tell.
+    /// The constants themselves, where they are known ones.
     fn exact(self) -> Self {
-        let near = |a: [f64; 3], b: [f64; 3]| {
-            let mut pairs = a.iter().zip(b);
-            pairs.all(|(a, b)| (a - b).abs() < MEAN_TOLERANCE)
-        };
-        let known = KNOWN
-            .iter()
-            .find(|(_, mean, std)| near(self.mean, *mean) && near(self.std, *std));
-        known.map_or(self, |&(_, mean, std)| Self { mean, std })
+        self.known().map_or(self, |(_, known)| known)
     }
 
     fn is_near(self, other: Self) -> bool {

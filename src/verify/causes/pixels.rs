@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::preprocess::{Preprocess, Reference, Resize};
 use crate::resample::Filter;
 use crate::verify::compare::{LevelsBeside, StageName};
-use crate::verify::record::kept_pixels;
+use crate::verify::record::{hash, kept_pixels};
 
 /// A way of preparing that may be the record's.
 #[derive(Debug, Clone)]
@@ -27,52 +27,63 @@ struct Tried {
 /// The causes of other pixels or values: one for each setting that has to change.
 pub(super) fn find(images: &Images<'_>) -> Result<Vec<Cause>> {
     let (count, mut best) = nearest(images);
+    let mut causes = of_levels(images, &best, count);
     let order = images.order_of_channels();
-    let normalisation = images.other_normalisation();
-    let mut causes = Vec::new();
-    if best.levels.differing == 0 {
-        for (kind, change) in &best.changes {
-            let explanation = format!("{change} gives every level of the record");
-            causes.push(cause(StageName::Pixels, *kind, explanation));
-        }
-    } else if let Some(close) = best.close(images) {
-        for (kind, change) in &best.changes {
-            let explanation = format!("{change} comes nearest: {close}");
-            causes.push(cause(StageName::Pixels, *kind, explanation));
-        }
-        if best.changes.is_empty() {
-            let explanation = format!("the same settings in another program: {close}");
-            causes.push(cause(StageName::Pixels, CauseKind::Filter, explanation));
-        }
-    } else {
-        let explanation = format!(
-            "none of {count} ways of preparing (filters, crop, squash, padding, sizes, BGR) gives the record's pixels"
-        );
-        causes.push(cause(StageName::Pixels, CauseKind::Unknown, explanation));
-    }
     if order.is_swapped {
         let explanation = "the record's graph is fed blue before red";
         causes.push(cause(StageName::Pixels, CauseKind::Channels, explanation));
     }
-    match normalisation {
-        Some(Ok(normalisation)) => {
-            causes.push(cause(
-                StageName::Pixels,
-                CauseKind::MeanAndStd,
-                format!(
-                    "the record's values are of {}, the bundle's of {}",
-                    normalisation.told(),
-                    images.normalisation().told()
-                ),
-            ));
-            normalisation.put_into(&mut best.candidate.preprocess);
+    match images.other_normalisation() {
+        Some(Ok(other)) => {
+            causes.push(of_values(other, images.normalisation()));
+            other.put_into(&mut best.candidate.preprocess);
         }
         Some(Err(problem)) => causes.push(cause(StageName::Pixels, CauseKind::Unknown, problem)),
         None => (),
     }
-    let is_swapped = best.candidate.is_swapped != order.is_swapped;
-    confirm(images, &best.candidate.preprocess, is_swapped, &mut causes)?;
+    // What only comes near cannot be put right here.
+    if best.levels.differing == 0 {
+        let is_swapped = best.candidate.is_swapped != order.is_swapped;
+        confirm(images, &best.candidate.preprocess, is_swapped, &mut causes)?;
+    }
     Ok(causes)
+}
+
+/// The causes of other levels: what the best of `count` candidates does otherwise.
+fn of_levels(images: &Images<'_>, best: &Tried, count: usize) -> Vec<Cause> {
+    let of_changes = |how: &str| -> Vec<Cause> {
+        let changes = best.changes.iter();
+        changes
+            .map(|(kind, change)| cause(StageName::Pixels, *kind, format!("{change} {how}")))
+            .collect()
+    };
+    if best.levels.differing == 0 {
+        if best.has_hashes(images) {
+            return of_changes("gives every level of the record");
+        }
+        let mut causes = of_changes("gives all the levels that the record keeps");
+        let others = "levels differ that the record does not keep, by few or by little".to_owned();
+        causes.push(cause(StageName::Pixels, CauseKind::Resampler, others));
+        return causes;
+    }
+    let Some(close) = best.close(images) else {
+        let explanation = format!(
+            "none of {count} ways of preparing (filters, crop, squash, padding, sizes, BGR) gives the record's pixels"
+        );
+        return vec![cause(StageName::Pixels, CauseKind::Unknown, explanation)];
+    };
+    let mut causes = of_changes("comes nearest");
+    causes.push(cause(StageName::Pixels, CauseKind::Resampler, close));
+    causes
+}
+
+fn of_values(record: Normalisation, own: Normalisation) -> Cause {
+    let explanation = format!(
+        "the record's values are of {}, the bundle's of {}",
+        record.told(),
+        own.told()
+    );
+    cause(StageName::Pixels, CauseKind::MeanAndStd, explanation)
 }
 
 /// Says at the end of the last cause whether the rows come out as well once all that was found is put right.
@@ -123,7 +134,7 @@ fn nearest(images: &Images<'_>) -> (usize, Tried) {
             best = Some(Tried { levels, ..tried });
         }
     }
-    let best = best.unwrap_or_else(|| unreachable!("the first candidate is below every limit"));
+    let best = best.unwrap_or_else(|| unreachable!("some candidates are of the record's size"));
     (count, best)
 }
 
@@ -138,7 +149,10 @@ fn try_on(images: &Images<'_>, candidate: &Candidate, limit: u64) -> Option<Leve
         {
             return None;
         }
-        levels.add(&kept(picture, candidate), &expected.pixels);
+        levels.add(
+            &kept_pixels(&prepared(picture, candidate)),
+            &expected.pixels,
+        );
         if levels.sum >= limit {
             return None;
         }
@@ -146,8 +160,8 @@ fn try_on(images: &Images<'_>, candidate: &Candidate, limit: u64) -> Option<Leve
     Some(levels)
 }
 
-fn kept(picture: &RgbImage, candidate: &Candidate) -> Vec<u8> {
-    let mut pixels = kept_pixels(&candidate.preprocess.pixels(picture));
+fn prepared(picture: &RgbImage, candidate: &Candidate) -> RgbImage {
+    let mut pixels = candidate.preprocess.pixels(picture);
     if candidate.is_swapped {
         swapped(&mut pixels);
     }
@@ -179,6 +193,18 @@ fn geometries(own: &Preprocess, height: u32, width: u32) -> Vec<Preprocess> {
             }
         }
     }
+    // Any size before the crop; with other filters too there would be too many.
+    let side = height.min(width);
+    for side in side..=side + side / 2 {
+        let candidate = Preprocess {
+            resize: Some(Resize::Shortest(side)),
+            crop: Some((height, width)),
+            ..own.clone()
+        };
+        if !all.contains(&candidate) {
+            all.push(candidate);
+        }
+    }
     all
 }
 
@@ -207,16 +233,12 @@ fn shapes(own: &Preprocess, height: u32, width: u32) -> Vec<Shape> {
 fn changes(images: &Images<'_>, candidate: &Candidate) -> Vec<(CauseKind, String)> {
     let (own, other) = (images.preprocess(), &candidate.preprocess);
     let mut changes = Vec::new();
-    let (height, width) = images.record_size();
-    if images.size() != (height, width) {
-        let (found_height, found_width) = images.size();
-        changes.push((
-            CauseKind::Size,
-            format!("a size of {height} x {width} in place of {found_height} x {found_width}"),
-        ));
-    } else if (own.resize, own.crop, own.fill) != (other.resize, other.crop, other.fill) {
-        let change = format!("{} in place of {}", shape(other), shape(own));
-        changes.push((CauseKind::Resize, change));
+    if (own.resize, own.crop, own.fill) != (other.resize, other.crop, other.fill) {
+        let kind = match images.size() == images.record_size() {
+            true => CauseKind::Resize,
+            false => CauseKind::Size,
+        };
+        changes.push((kind, format!("{} in place of {}", shape(other), shape(own))));
     }
     if own.filter != other.filter {
         let change = format!("{} in place of {}", other.filter.name(), own.filter.name());
@@ -260,6 +282,12 @@ fn shape(preprocess: &Preprocess) -> String {
 }
 
 impl Tried {
+    /// Whether the levels are the record's, of all pictures and also where it keeps no more than their hash.
+    fn has_hashes(&self, images: &Images<'_>) -> bool {
+        let mut pairs = images.pictures().zip(images.expected());
+        pairs.all(|(picture, expected)| hash(&prepared(picture, &self.candidate)) == expected.hash)
+    }
+
     /// How near the pixels are, where they are near enough to be of the same settings in another program.
     fn close(&self, images: &Images<'_>) -> Option<String> {
         let present = images.levels_beside();
@@ -267,7 +295,8 @@ impl Tried {
             && (self.changes.is_empty() || self.levels.mean() < present.mean() / 3.0);
         is_near.then(|| {
             format!(
-                "{:.1} % of levels differ, by {} at most, as with another program's resize (torchvision's tensors, OpenCV)",
+                "{:.1} % of levels differ, by {} at most: another program's resize (transformers' torchvision back-end, \
+                 which is its default, or OpenCV); rows may differ by more than 1e-5 for it, see --tolerance",
                 100.0 * self.levels.share(),
                 self.levels.most
             )

@@ -82,22 +82,13 @@ impl<'a> Texts<'a> {
 
     /// Whether the record's ids, padded so, give the record's rows. A graph that does not take them does not.
     fn fits(&self, padding: Option<Pads>) -> bool {
-        let mut found = Vec::new();
-        for (text, expected) in self.expected.iter().zip(&self.expected_rows) {
-            match self.tower.encode_tokens(&padded(&text.ids, padding)) {
-                Ok(row)
-                    if are_equal(
-                        &[row.clone()],
-                        std::slice::from_ref(expected),
-                        self.tolerance,
-                    ) =>
-                {
-                    found.push(row);
-                }
-                _ => return false,
-            }
-        }
-        !found.is_empty()
+        let mut texts = self.expected.iter().zip(&self.expected_rows);
+        let is_equal = |(text, expected): (&TextRecord, &Embeddings)| {
+            let row = self.tower.encode_tokens(&padded(&text.ids, padding));
+            let expected = std::slice::from_ref(expected);
+            row.is_ok_and(|row| are_equal(&[row], expected, self.tolerance))
+        };
+        texts.all(is_equal)
     }
 }
 
