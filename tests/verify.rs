@@ -750,6 +750,78 @@ fn pixels_that_differ_where_none_are_kept() {
     );
 }
 
+/// What `onnx/reference.py` made of the PyTorch models that the bundles were exported from.
+#[test]
+fn bundles_equal_the_records_of_their_references() {
+    for (name, library) in [
+        ("transformers-clip", "transformers"),
+        ("siglip", "transformers"),
+        ("open-clip", "open_clip_torch"),
+        ("open-clip-siglip", "open_clip_torch"),
+    ] {
+        let record = golden("records").join(format!("{name}.json"));
+        let model = golden("bundles").join(name);
+        let compare = |model: &Path| {
+            let [model, record] = [model, &record].map(|path| path.to_str().unwrap());
+            verify(&[model, "--against", record, "--json"])
+        };
+        let output = compare(&model);
+        let report = json(&output);
+        assert_eq!(output.status.code(), Some(0), "{name}: {report:#}");
+        assert!(
+            report["made_by"].as_str().unwrap().contains(library),
+            "{name}"
+        );
+        assert_eq!(report["remarks"], json!([]), "{name}");
+        let mut stages = report["stages"].as_array().unwrap().iter();
+        assert!(
+            stages.all(|stage| stage["verdict"] == "equal"),
+            "{name}: {report:#}"
+        );
+
+        let copy = copy_bundle(name);
+        edit(copy.path(), "diptych.json", |config| {
+            config["image"] = json!({"filter": "bilinear"});
+        });
+        let output = compare(copy.path());
+        let report = json(&output);
+        assert_eq!(output.status.code(), Some(1), "{name}: {report:#}");
+        assert_eq!(report["first_difference"], "pixels", "{name}");
+        assert_eq!(report["causes"][0]["cause"], "filter", "{name}: {report:#}");
+    }
+}
+
+/// What people read names the first stage, the figures and the cause.
+#[test]
+fn people_read_what_differs_and_why() {
+    let copy = copy_bundle("transformers-clip");
+    edit(copy.path(), "preprocessor_config.json", |config| {
+        config["resample"] = json!(2);
+    });
+    let record = golden("records/transformers-clip.json");
+    let output = verify(&[
+        copy.path().to_str().unwrap(),
+        "--against",
+        record.to_str().unwrap(),
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(lines[0].starts_with("ids         equal "), "{text}");
+    assert!(
+        lines[1].starts_with("pixels      differs ") && lines[1].contains("% of levels differ"),
+        "{text}"
+    );
+    assert!(
+        lines[5].starts_with("cause in pixels: filter: bicubic in place of bilinear"),
+        "{text}"
+    );
+    assert!(
+        lines[6].starts_with("differs, first in pixels; the record was made by "),
+        "{text}"
+    );
+}
+
 /// What says the same in another way is equal: keys in another order, numbers for objects, defaults written out.
 #[test]
 fn a_config_that_says_the_same_passes() {
