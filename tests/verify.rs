@@ -678,6 +678,95 @@ fn blue_before_red() {
     }
 }
 
+/// A graph that is fed as the record says and gives the rows of pictures that are normalised otherwise.
+#[test]
+fn a_graph_that_normalises_itself() {
+    let copy = copy_bundle("siglip");
+    edit(copy.path(), "diptych.json", |config| {
+        config["image"] = json!({
+            "mean": [0.48145466, 0.4578275, 0.40821073],
+            "std": [0.26862954, 0.26130258, 0.27577711],
+        });
+    });
+    let others = Record::of(&DualEncoder::open(copy.path()).unwrap()).unwrap();
+    let others = serde_json::to_value(others).unwrap();
+    let found = changed("siglip", |record| {
+        for image in 0..record["images"].as_array().unwrap().len() {
+            record["images"][image]["row"] = others["images"][image]["row"].clone();
+        }
+    });
+    assert_found(
+        &found,
+        "image rows",
+        &[("mean and std", "fed with mean and std of OpenAI's")],
+    );
+}
+
+/// The right bundle beside a changed record of itself.
+fn changed(bundle: &str, change: impl FnOnce(&mut Value)) -> Comparison {
+    let encoder = DualEncoder::open(golden("bundles").join(bundle)).unwrap();
+    let mut record = serde_json::to_value(Record::of(&encoder).unwrap()).unwrap();
+    change(&mut record);
+    compare(
+        &encoder,
+        &serde_json::from_value(record).unwrap(),
+        TOLERANCE,
+    )
+    .unwrap()
+}
+
+/// Rows that nothing explains are of other weights, the nearer the more alike.
+#[test]
+fn rows_that_nothing_explains() {
+    let found = changed("open-clip", |record| {
+        for image in record["images"].as_array_mut().unwrap() {
+            image["row"] = json!([1.0, 0.0]);
+        }
+    });
+    assert_found(
+        &found,
+        "image rows",
+        &[("weights", "rows of another width")],
+    );
+    assert_eq!(found.stages[2].detail, "24 wide, in the record 2");
+
+    for (share, words) in [
+        (0.05, "in another precision"),
+        (0.5, "weights that are related"),
+    ] {
+        let found = changed("open-clip", |record| {
+            for image in record["images"].as_array_mut().unwrap() {
+                // A step of this length at a right angle, as far as two values can make one.
+                let row = image["row"].as_array_mut().unwrap();
+                let [a, b] = [0, 1].map(|place| row[place].as_f64().unwrap());
+                let length = (a * a + b * b).sqrt();
+                row[0] = json!(a - share * b / length);
+                row[1] = json!(b + share * a / length);
+            }
+        });
+        assert_found(&found, "image rows", &[("weights", words)]);
+    }
+}
+
+/// A text that is too long keeps its end token here; a program that cuts behind it loses it.
+#[test]
+fn texts_cut_behind_their_end_token() {
+    let found = changed("open-clip", |record| {
+        let long = record["texts"].as_array_mut().unwrap().iter_mut();
+        let mut long = long.filter(|text| text["ids"].as_array().unwrap().len() == 77);
+        long.next().unwrap()["ids"][76] = json!(320);
+    });
+    assert_found(
+        &found,
+        "ids",
+        &[("end token", "cut before its end token, the other behind it")],
+    );
+    assert!(
+        found.stages[0].detail.starts_with("1 of 16 texts; "),
+        "{found:#?}"
+    );
+}
+
 /// Pixels of no known way are not explained.
 #[test]
 fn pixels_of_no_known_way() {

@@ -40,7 +40,8 @@ pub(super) fn find(texts: &Texts<'_>) -> Result<Vec<Cause>> {
         .all(|(a, b)| a.ids == b.ids);
     let mut causes = Vec::new();
     if !is_same {
-        let found = ends(texts).or_else(|| length(texts));
+        // Length first: a text cut behind its end token looks like a model without one.
+        let found = length(texts).or_else(|| ends(texts));
         let found = match found {
             Some(found) => Some(found),
             None => cleaning(texts)?,
