@@ -1,6 +1,6 @@
 //! `diptych verify`: whether a model gives what its reference gives, and if not, where and why.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -12,7 +12,7 @@ use super::{Common, Outcome};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The model, as --model takes it; without it, that one
+    /// The model, in place of --model
     #[arg(value_name = "MODEL")]
     bundle: Option<PathBuf>,
     /// Write what the model gives for the program's own pictures and texts to this file
@@ -52,25 +52,19 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             output.recorded(file)?;
             Ok(Outcome::Done)
         }
-        (None, Some(file)) => against(&open()?, file, arguments, &mut output),
+        (None, Some(file)) => {
+            // Read first, since opening a model takes longer than finding that a record is none.
+            let record = Record::read(file)?;
+            let comparison = compare(&open()?, &record, arguments.tolerance)?;
+            output.compared(&record, &comparison)?;
+            Ok(outcome(comparison.is_equal()))
+        }
         (None, None) => {
             let checks = self_check(&model, &common.encoder_options(Towers::All))?;
             output.self_checked(&checks)?;
             Ok(outcome(checks.iter().all(|check| check.holds)))
         }
     }
-}
-
-fn against(
-    encoder: &DualEncoder,
-    file: &Path,
-    arguments: &Arguments,
-    output: &mut Output,
-) -> Result<Outcome> {
-    let record = Record::read(file)?;
-    let comparison = compare(encoder, &record, arguments.tolerance)?;
-    output.compared(&record, &comparison)?;
-    Ok(outcome(comparison.is_equal()))
 }
 
 fn outcome(holds: bool) -> Outcome {
