@@ -43,6 +43,7 @@
 //! | keep rows and find them again | [`Index`]; [`index::walk`] and [`index::compare`] for folders |
 //! | compare and rank | [`Embeddings::scores`], [`top_k`], [`softmax`], [`sigmoid`] |
 //! | group rows | [`Clusters`] |
+//! | prove a model against its reference | [`verify::Record`], [`verify::compare`], [`verify::self_check`] |
 //! | do a step by itself | [`open_image`], [`Preprocess`], [`resize`], [`Tokenizer`], [`Cleaning`] |
 //! | know which ONNX Runtime runs | [`runtime::start`] |
 
@@ -68,6 +69,7 @@ pub mod runtime;
 mod session;
 mod tokenize;
 mod tower;
+pub mod verify;
 mod wheel;
 mod zero_shot;
 

@@ -36,6 +36,17 @@ pub enum Reference {
     Immich,
 }
 
+impl Reference {
+    /// As `diptych info` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reference::Transformers => "transformers, Pillow back-end",
+            Reference::OpenClip => "open_clip",
+            Reference::Immich => "immich's machine-learning service",
+        }
+    }
+}
+
 /// The size that an image is resized to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resize {

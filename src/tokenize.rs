@@ -141,6 +141,11 @@ impl Tokenizer {
         Self { settings, ..self }
     }
 
+    /// The `tokenizer.json`.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the model wants done to texts.
     pub fn settings(&self) -> &TextSettings {
         &self.settings

@@ -21,6 +21,7 @@ class Bundle:
     note: str
     images: object = None
     texts: object = None
+    model: object = None
     encode_images: Callable | None = None
     encode_texts: Callable | None = None
     image_graph: str | None = None

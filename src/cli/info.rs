@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 use diptych::{
-    Bundle, Cleaning, DualEncoder, ImageTower, Padding, Reference, Resize, ScaleOrigin, TextTower,
-    Towers, runtime,
+    Bundle, Cleaning, DualEncoder, ImageTower, Padding, Resize, ScaleOrigin, TextTower, Towers,
+    runtime,
 };
 use serde_json::{Value, json};
 
@@ -77,11 +77,6 @@ fn image_facts(bundle: &Bundle, tower: &ImageTower) -> Result<Vec<(&'static str,
         }
         Some(Resize::Squash { height, width }) => format!("squash to {height} x {width}"),
     };
-    let reference = match preprocess.reference {
-        Reference::Transformers => "transformers, Pillow back-end",
-        Reference::OpenClip => "open_clip",
-        Reference::Immich => "immich's machine-learning service",
-    };
     let crop = preprocess.crop.map_or_else(
         || "none".to_owned(),
         |(height, width)| format!("centre {height} x {width}"),
@@ -91,7 +86,7 @@ fn image_facts(bundle: &Bundle, tower: &ImageTower) -> Result<Vec<(&'static str,
         ("resize", json!(resize)),
         ("filter", json!(preprocess.filter.name())),
         ("crop", json!(crop)),
-        ("as done by", json!(reference)),
+        ("as done by", json!(preprocess.reference.name())),
         ("mean", json!(preprocess.mean)),
         ("std", json!(preprocess.std)),
     ];

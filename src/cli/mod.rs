@@ -38,6 +38,7 @@ mod sixel;
 mod stats;
 mod store;
 mod terminal;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
@@ -99,6 +100,8 @@ enum Command {
     Info(info::Arguments),
     /// List the models of hubs that lie in the cache, remove one, or name good ones to begin with
     Models(models::Arguments),
+    /// Check that a model gives what its reference gives, and say where and why it does not
+    Verify(verify::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -112,7 +115,7 @@ enum Command {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct Common {
     /// The model: a bundle folder, or OWNER/NAME or OWNER/NAME@REVISION of a hub, which is fetched once (a folder of that
@@ -238,6 +241,7 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         Command::Import(arguments) => import::run(&arguments, &common),
         Command::Info(arguments) => info::run(&arguments, &common),
         Command::Models(arguments) => models::run(&arguments, &common),
+        Command::Verify(arguments) => verify::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);

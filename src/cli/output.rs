@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use diptych::verify::{Check, Comparison, Record};
 use diptych::{Hit, Item, Prediction};
 use indicatif::DecimalBytes;
 use serde::Serialize;
@@ -422,6 +423,69 @@ impl Output {
         ))
     }
 
+    /// That a record of a model was written.
+    pub(super) fn recorded(&mut self, file: &Path) -> io::Result<()> {
+        let record = file.to_string_lossy();
+        if self.is_json {
+            return self.line(&RecordedLine { record });
+        }
+        self.told(format_args!("recorded in {}", printable(&record)))
+    }
+
+    /// How a model compares with a record.
+    pub(super) fn compared(&mut self, record: &Record, comparison: &Comparison) -> io::Result<()> {
+        let line = ComparisonLine::of(record, comparison);
+        if self.is_json {
+            return self.line(&line);
+        }
+        for stage in &line.stages {
+            let StageLine {
+                stage,
+                verdict,
+                detail,
+            } = stage;
+            writeln!(self.stdout, "{stage:10}  {verdict:12}  {detail}")?;
+        }
+        for cause in &line.causes {
+            let CauseLine { stage, cause, why } = cause;
+            writeln!(self.stdout, "cause in {stage}: {cause}: {}", printable(why))?;
+        }
+        for remark in line.remarks {
+            writeln!(self.stdout, "remark: {remark}")?;
+        }
+        let verdict = match (line.first_difference, line.equal) {
+            (Some(stage), _) => format!("differs, first in {stage}"),
+            (None, true) => "equal".to_owned(),
+            (None, false) => "nothing could be compared".to_owned(),
+        };
+        self.told(format_args!(
+            "{verdict}; the record was made by {}",
+            line.made_by
+        ))
+    }
+
+    /// What holds of a model without a record.
+    pub(super) fn self_checked(&mut self, checks: &[Check]) -> io::Result<()> {
+        let line = ChecksLine::of(checks);
+        if self.is_json {
+            return self.line(&line);
+        }
+        for CheckLine {
+            check,
+            holds,
+            detail,
+        } in &line.checks
+        {
+            let verdict = if *holds { "holds" } else { "fails" };
+            writeln!(self.stdout, "{check:11}  {verdict}  {detail}")?;
+        }
+        self.told(if line.holds {
+            format_args!("all hold; only a record of its reference proves a model (--against)")
+        } else {
+            format_args!("not all hold")
+        })
+    }
+
     /// A line for people.
     fn told(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
         writeln!(self.stdout, "{line}")?;
@@ -587,6 +651,85 @@ struct ClusterItem<'a> {
 struct FailureLine<'a> {
     path: Cow<'a, str>,
     error: &'a str,
+}
+
+#[derive(Serialize)]
+struct ChecksLine<'a> {
+    holds: bool,
+    checks: Vec<CheckLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckLine<'a> {
+    check: &'static str,
+    holds: bool,
+    detail: &'a str,
+}
+
+impl<'a> ChecksLine<'a> {
+    fn of(checks: &'a [Check]) -> Self {
+        let lines = checks.iter().map(|check| CheckLine {
+            check: check.name,
+            holds: check.holds,
+            detail: &check.detail,
+        });
+        Self {
+            holds: checks.iter().all(|check| check.holds),
+            checks: lines.collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RecordedLine<'a> {
+    record: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct ComparisonLine<'a> {
+    equal: bool,
+    first_difference: Option<&'static str>,
+    made_by: String,
+    stages: Vec<StageLine<'a>>,
+    causes: Vec<CauseLine<'a>>,
+    remarks: &'a [String],
+}
+
+#[derive(Serialize)]
+struct CauseLine<'a> {
+    stage: &'static str,
+    cause: &'static str,
+    why: &'a str,
+}
+
+#[derive(Serialize)]
+struct StageLine<'a> {
+    stage: &'static str,
+    verdict: &'static str,
+    detail: &'a str,
+}
+
+impl<'a> ComparisonLine<'a> {
+    fn of(record: &Record, comparison: &'a Comparison) -> Self {
+        let stages = comparison.stages.iter().map(|stage| StageLine {
+            stage: stage.name.name(),
+            verdict: stage.verdict.name(),
+            detail: &stage.detail,
+        });
+        let causes = comparison.causes.iter().map(|cause| CauseLine {
+            stage: cause.stage.name(),
+            cause: cause.kind.name(),
+            why: &cause.explanation,
+        });
+        Self {
+            causes: causes.collect(),
+            equal: comparison.is_equal(),
+            first_difference: comparison.first_difference().map(|stage| stage.name.name()),
+            made_by: record.made_by(),
+            stages: stages.collect(),
+            remarks: &comparison.remarks,
+        }
+    }
 }
 
 /// A number of things, as people say it.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use ndarray::Array2;
+
 use super::{Batch, Role, RowGraph};
 use crate::bundle::{Pad, TextFiles};
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 use crate::session::Graph;
-use crate::tokenize::{Padding, TextIds, TextSettings, Tokenizer};
+use crate::tokenize::{Padding, TextIds, TextSettings, Tokenizer, Tokens};
 
 /// Outputs that hold a text's row, most telling first.
 const OUTPUTS: [&str; 7] = [
@@ -104,6 +106,26 @@ impl TextTower {
             rows: Embeddings::concat(self.width, &parts)?.sorted_back(&order),
             cut,
         })
+    }
+
+    /// The row of one text whose ids and padding are given, whatever this tower's settings are.
+    pub(crate) fn encode_tokens(&self, tokens: &Tokens) -> Result<Embeddings> {
+        let count = self.fixed_batch.unwrap_or(1);
+        let repeated = |values: &Array2<i64>| {
+            let mut rows = Array2::zeros((count, values.ncols()));
+            rows.assign(values);
+            rows
+        };
+        let tokens = Tokens {
+            ids: repeated(&tokens.ids),
+            mask: repeated(&tokens.mask),
+            cut: 0,
+        };
+        let batch = Batch {
+            pixels: None,
+            tokens: Some(&tokens),
+        };
+        Ok(self.graph.run(batch, count)?.first(1))
     }
 
     fn run(&self, mut texts: Vec<&TextIds>) -> Result<Embeddings> {

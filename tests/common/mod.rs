@@ -32,7 +32,8 @@ pub(crate) fn copy_bundle(name: &str) -> TempDir {
     folder
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder with all that lies in it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
