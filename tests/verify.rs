@@ -98,6 +98,14 @@ fn a_model_without_the_records_tower_is_not_equal() {
     texts_alone["images"] = Value::Null;
     texts_alone["activation"] = Value::Null;
     let texts_alone: Record = serde_json::from_value(texts_alone).unwrap();
+    let both = record("siglip").0;
+    let comparison = compare(&encoder, &both, TOLERANCE).unwrap();
+    assert!(!comparison.is_equal());
+    let of_texts = comparison
+        .stages
+        .iter()
+        .find(|stage| stage.name.name() == "text rows");
+    assert_eq!(of_texts.unwrap().detail, "the model has no texts");
     assert!(
         compare(&encoder, &images_alone, TOLERANCE)
             .unwrap()
@@ -363,7 +371,7 @@ fn another_size() {
     let words = "shortest side to 40 and crop to 32 x 32 in place of shortest side to 32";
     assert_found(&found, "pixels", &[("resize", words)]);
 
-    // A model of another side, mean and std.
+    // A model of images alone, and of another side, mean and std.
     let encoder = DualEncoder::open(golden("bundles/open-clip-longest")).unwrap();
     let found = compare(&encoder, &record_of("open-clip"), TOLERANCE).unwrap();
     let words = "shortest side to 32 and crop to 32 x 32 in place of longest side into 40 x 40";
@@ -372,7 +380,7 @@ fn another_size() {
         ("mean and std", "(OpenAI's)"),
         ("scale", "write \"logit_scale\": 50"),
     ];
-    assert_found(&found, "pixels", &causes);
+    assert_found(&found, "ids", &causes);
     assert_eq!(
         found.stages[1].detail,
         "40 x 40 pixels, in the record 32 x 32"

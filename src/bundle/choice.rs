@@ -240,7 +240,9 @@ impl Names {
     ) -> Option<String> {
         let there = |name: String| files.contains(&name).then_some(name);
         let of = |stem: &&str| match asked {
-            Some(asked) => there(format!("{stem}{}.onnx", ending(asked))),
+            // By its published ending, or written out.
+            Some(asked) => there(format!("{stem}{}.onnx", ending(asked)))
+                .or_else(|| there(format!("{stem}_{asked}.onnx"))),
             None => there(format!("{stem}.onnx"))
                 .or_else(|| self.has_variants.then(|| variant(files, stem))?),
         };

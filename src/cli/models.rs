@@ -1,6 +1,6 @@
 //! `diptych models`: which models of hubs lie in the cache, and which are good to begin with.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use diptych::{CachedModel, HubModel, Layout};
 use serde::{Deserialize, Serialize};
@@ -29,9 +29,17 @@ enum Action {
     /// Remove a model from the cache, all its revisions; what Python's programs fetched of it too
     Rm {
         /// OWNER/NAME
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = without_revision)]
         name: HubModel,
     },
+}
+
+/// A name with a revision would seem to remove that revision alone.
+fn without_revision(text: &str) -> Result<HubModel> {
+    if text.contains('@') {
+        bail!("found {text}, expected OWNER/NAME: all revisions of a model are removed together");
+    }
+    Ok(text.parse()?)
 }
 
 /// A model in the cache, as it is printed.

@@ -12,7 +12,7 @@ use ureq::http::{Response, header};
 use ureq::{Agent, Body};
 
 use super::cache::is_word;
-use super::name::{HubModel, is_commit, is_path};
+use super::name::{HubModel, is_commit, is_path, leads_out};
 use crate::error::{Error, Result};
 
 /// How often a request that failed is made again, when that may help.
@@ -31,7 +31,7 @@ const REDIRECTS: usize = 5;
 const LONGEST_LIST: u64 = 16 << 20;
 
 pub(super) const TRY_LATER: &str = "try again later; what was fetched is kept";
-const REPORT: &str =
+pub(super) const REPORT: &str =
     "try again; if it stays so, tell those who run the hub that HF_ENDPOINT names, or its mirror";
 
 /// A hub, and how it is spoken to.
@@ -106,15 +106,17 @@ impl Client {
         let response = self.ask(&path, Request::Get(0))?;
         let json = read_listing(response)
             .map_err(|problem| broken(&path, format!("the list of files {problem}"), REPORT))?;
-        let files: BTreeSet<String> = json
+        let mut files: BTreeSet<String> = json
             .siblings
             .into_iter()
             .map(|file| file.rfilename)
             .collect();
-        if let Some(climbing) = files.iter().find(|file| !is_path(file)) {
+        if let Some(climbing) = files.iter().find(|file| leads_out(file)) {
             let problem = format!("the file name {climbing:?} leads out of the model's folder");
             return Err(broken(&path, problem, "do not use this model"));
         }
+        // Names that some systems cannot have; no graph and no config is called so.
+        files.retain(|file| is_path(file));
         let is_right = if is_commit(revision) {
             json.sha == revision
         } else {
@@ -282,7 +284,7 @@ impl Client {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         builder.call().map_err(|source| Error::HubUnreachable {
-            endpoint: origin(url).to_owned(),
+            endpoint: without_user(origin(url)),
             path: path_of(url).to_owned(),
             source: Box::new(source),
         })
@@ -364,6 +366,14 @@ fn origin(url: &str) -> &str {
     &url[..end]
 }
 
+/// A URL without the name and password that it may hold, which must get into no log.
+pub(super) fn without_user(url: &str) -> String {
+    match (url.split_once("://"), origin(url).rfind('@')) {
+        (Some((scheme, _)), Some(at)) => format!("{scheme}://{}", &url[at + 1..]),
+        _ => url.to_owned(),
+    }
+}
+
 /// The path of a URL, without the query, which may hold a signature.
 fn path_of(url: &str) -> &str {
     let path = &url[origin(url).len()..];
@@ -397,6 +407,8 @@ mod tests {
         );
         assert_eq!((origin("http://x"), path_of("http://x")), ("http://x", ""));
         assert_ne!(origin("http://x:1/"), origin("http://x:2/"));
+        assert_eq!(without_user("http://me:secret@x:1/a@b"), "http://x:1/a@b");
+        assert_eq!(without_user("http://x/a@b"), "http://x/a@b");
         assert_eq!(encoded("a b/ä", true), "a%20b/%C3%A4");
         assert_eq!(encoded("refs/pr/1", false), "refs%2Fpr%2F1");
     }

@@ -7,7 +7,9 @@ use std::thread;
 
 use super::Progress;
 use super::cache::{Repository, make_parent};
-use super::client::{Client, Content, Stated, TRIES, TRY_LATER, broken, file_path, pause_after};
+use super::client::{
+    Client, Content, REPORT, Stated, TRIES, TRY_LATER, broken, file_path, pause_after,
+};
 use super::name::HubModel;
 use crate::error::{Error, Result};
 use crate::hex::{git_sha1, hex, sha256};
@@ -37,7 +39,7 @@ struct Partial<'a> {
 /// How far an answer to a request brought a content.
 enum End {
     Reached,
-    /// The connection broke, after so many bytes.
+    /// The connection broke, where so many bytes were there.
     Cut(u64, io::Error),
 }
 
@@ -97,6 +99,8 @@ impl Download<'_> {
     fn fill(&mut self, partial: &mut Partial<'_>) -> Result<()> {
         let (name, size) = (partial.name, partial.stated.size);
         let mut in_vain = 0;
+        // A server that knows no ranges begins anew each time: only what goes further than before counts.
+        let mut furthest = partial.length()?;
         loop {
             let done = partial.length()?;
             (self.progress)(&Progress {
@@ -111,16 +115,15 @@ impl Download<'_> {
             partial.cut(content.from)?;
             match self.append(partial, content)? {
                 End::Reached => {}
-                End::Cut(0, source) if in_vain + 1 == TRIES => {
-                    let problem =
-                        format!("the connection breaks at byte {done} of {size}: {source}");
+                End::Cut(at, _) if at > furthest => (in_vain, furthest) = (0, at),
+                End::Cut(at, source) if in_vain + 1 == TRIES => {
+                    let problem = format!("the connection breaks at byte {at} of {size}: {source}");
                     return Err(broken(&self.path(name), problem, TRY_LATER));
                 }
-                End::Cut(0, _) => {
+                End::Cut(..) => {
                     in_vain += 1;
                     thread::sleep(pause_after(in_vain));
                 }
-                End::Cut(..) => in_vain = 0,
             }
         }
     }
@@ -130,7 +133,7 @@ impl Download<'_> {
         let Content { from, reader } = content;
         let size = partial.stated.size;
         // A byte more than is stated is one too many.
-        let mut reader = reader.take(size - from + 1);
+        let mut reader = reader.take((size - from).saturating_add(1));
         let mut buffer = vec![0; CHUNK];
         let mut done = from;
         loop {
@@ -138,8 +141,8 @@ impl Download<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // All is there; how the connection ends does not matter.
                 Ok(0) | Err(_) if done == size => return Ok(End::Reached),
-                Ok(0) => return Ok(End::Cut(done - from, io::ErrorKind::UnexpectedEof.into())),
-                Err(error) => return Ok(End::Cut(done - from, error)),
+                Ok(0) => return Ok(End::Cut(done, io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => return Ok(End::Cut(done, error)),
                 Ok(length) => length,
             };
             done += length as u64;
@@ -160,7 +163,7 @@ impl Download<'_> {
     /// The error that a content is of no use, of which nothing is kept.
     fn given_up(&self, partial: &Partial<'_>, problem: String) -> Error {
         let _ = fs::remove_file(&partial.path);
-        broken(&self.path(partial.name), problem, TRY_LATER)
+        broken(&self.path(partial.name), problem, REPORT)
     }
 
     fn path(&self, name: &str) -> String {

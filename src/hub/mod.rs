@@ -47,7 +47,7 @@ impl fmt::Debug for Hub {
     /// Leaves out the token, which must get into no log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &client::without_user(&self.endpoint))
             .field("has_token", &self.token.is_some())
             .field("cache", &self.cache)
             .field("offline", &self.offline)

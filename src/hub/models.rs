@@ -1,6 +1,7 @@
 //! Which models lie in the cache, and how one is removed from it.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
@@ -76,12 +77,31 @@ impl Hub {
         if !folder.is_dir() {
             return Err(super::not_in_cache(model, "it".to_owned()));
         }
+        // Held until all is gone. They are left behind: another program may wait at one, and must not pass where a third
+        // finds none and makes a new one.
+        let _locks = lock_all(&root.join(".locks").join(model.folder()))?;
         let bytes = size(&folder);
         fs::remove_dir_all(&folder).map_err(Error::write(&folder))?;
-        // Locks are of no more use; a leftover does no harm.
-        let _ = fs::remove_dir_all(root.join(".locks").join(model.folder()));
         Ok(bytes)
     }
+}
+
+/// The locks of all contents that were ever fetched.
+fn lock_all(folder: &Path) -> Result<Vec<File>> {
+    let mut locks = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let lock = File::open(&path).map_err(Error::write(&path))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => Error::write(&path)(error),
+            TryLockError::WouldBlock => {
+                let busy = "another program is fetching this model, wait until it is done";
+                Error::write(&path)(io::Error::other(busy))
+            }
+        })?;
+        locks.push(lock);
+    }
+    Ok(locks)
 }
 
 fn revisions(folder: &Path) -> Vec<CachedRevision> {

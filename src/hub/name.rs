@@ -96,6 +96,13 @@ fn is_name(part: &str) -> bool {
         && !part.contains("..")
 }
 
+/// Whether a path leads out of the folder that it is put in, on any system.
+pub(super) fn leads_out(path: &str) -> bool {
+    let mut parts = path.split(['/', '\\']);
+    let is_absolute = path.starts_with(['/', '\\']) || path.chars().nth(1) == Some(':');
+    is_absolute || parts.any(|part| part == "..")
+}
+
 /// Whether a relative path with `/` between its parts stays below the folder that it is put in, on every system.
 pub(super) fn is_path(path: &str) -> bool {
     let is_part = |part: &str| !matches!(part, "" | "." | "..");

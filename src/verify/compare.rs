@@ -136,8 +136,8 @@ pub fn compare(encoder: &DualEncoder, record: &Record, tolerance: f64) -> Result
             pixels(found, expected),
             image_stage(found, expected, tolerance)?,
         ],
-        (found, _) => [StageName::Pixels, StageName::ImageRows]
-            .map(|name| missing(name, found.is_none(), "images")),
+        (found, expected) => [StageName::Pixels, StageName::ImageRows]
+            .map(|name| missing(name, found.is_none(), expected.is_none(), "images")),
     };
     let mut remarks = Vec::new();
     let [ids, text_rows] = match (&found.texts, &record.texts) {
@@ -145,8 +145,8 @@ pub fn compare(encoder: &DualEncoder, record: &Record, tolerance: f64) -> Result
             let rows = text_stage(found, expected, tolerance)?;
             [ids(found, expected, rows.verdict, &mut remarks), rows]
         }
-        (found, _) => [StageName::Ids, StageName::TextRows]
-            .map(|name| missing(name, found.is_none(), "texts")),
+        (found, expected) => [StageName::Ids, StageName::TextRows]
+            .map(|name| missing(name, found.is_none(), expected.is_none(), "texts")),
     };
     let scale = scale(&found, record);
     let mut comparison = Comparison {
@@ -158,11 +158,15 @@ pub fn compare(encoder: &DualEncoder, record: &Record, tolerance: f64) -> Result
     Ok(comparison)
 }
 
-fn missing(name: StageName, is_of_model: bool, what: &str) -> Stage {
-    let who = if is_of_model { "model" } else { "record" };
+/// A model that lacks what the record has is not the record's. What the record lacks, it says nothing of.
+fn missing(name: StageName, model_lacks: bool, record_lacks: bool, what: &str) -> Stage {
+    let who = if record_lacks { "record" } else { "model" };
     Stage {
         name,
-        verdict: Verdict::NotCompared,
+        verdict: match model_lacks && !record_lacks {
+            true => Verdict::Differs,
+            false => Verdict::NotCompared,
+        },
         detail: format!("the {who} has no {what}"),
     }
 }

@@ -248,6 +248,19 @@ fn a_connection_that_breaks_for_good() {
     assert_eq!(ranges(&hub).last().unwrap().as_deref(), Some("bytes=5000-"));
 }
 
+/// Bytes come each time, but never further.
+#[test]
+fn a_server_that_always_cuts_at_the_same_place() {
+    const CUT: Fault = Fault::WholeCut(5000);
+    let hub = with_faulty_graph(&[CUT, CUT, CUT, CUT, CUT, CUT]);
+    let user = User::of(&hub);
+    assert_fails(
+        &user.embed_text(),
+        &["the connection breaks at byte 5000 of"],
+    );
+    assert_nothing_half_is_used(&user, &hub);
+}
+
 #[test]
 fn another_content_than_announced() {
     let hub = with_faulty_graph(&[Fault::Wrong]);
@@ -537,6 +550,14 @@ fn a_program_that_is_killed_is_taken_up_where_it_was() {
         .spawn()
         .unwrap();
     wait_for_a_part(&user, &hub, &mut child);
+    // A model that is being fetched is not removed: what another program began anew would get the name of the whole.
+    assert_fails(
+        &user
+            .command(MODEL, &["models", "rm", MODEL])
+            .output()
+            .unwrap(),
+        &["another program is fetching this model"],
+    );
     child.kill().unwrap();
     child.wait().unwrap();
     assert_nothing_half_is_used(&user, &hub);

@@ -530,6 +530,10 @@ fn models_of_the_cache_are_listed_and_removed() {
         &["someone/tiny: the cache lacks it"],
     );
     assert_fails(&models(&["rm", "../else"]), &["not a model of a hub"]);
+    assert_fails(
+        &models(&["rm", "someone/tiny@v1"]),
+        &["all revisions of a model are removed together"],
+    );
     // It is fetched again.
     assert_works(&user.embed_text());
 }

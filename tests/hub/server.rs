@@ -56,6 +56,8 @@ pub(crate) enum Fault {
     Slow,
     /// All of the content, whatever range is asked for.
     Whole,
+    /// The same, but so many bytes of it alone.
+    WholeCut(usize),
 }
 
 /// Decides what goes wrong: told the request, and how often the same was made before.
@@ -340,7 +342,7 @@ fn send(
 ) -> std::io::Result<()> {
     let range = request
         .header("range")
-        .filter(|_| !matches!(fault, Some(Fault::Whole)));
+        .filter(|_| !matches!(fault, Some(Fault::Whole | Fault::WholeCut(_))));
     let from: usize = range.map_or(0, |range| {
         range["bytes=".len()..]
             .trim_end_matches('-')
@@ -375,7 +377,7 @@ fn send(
         return Ok(());
     }
     match fault {
-        Some(Fault::Cut(bytes)) => part.truncate(*bytes),
+        Some(Fault::Cut(bytes) | Fault::WholeCut(bytes)) => part.truncate(*bytes),
         Some(Fault::Wrong) => part.iter_mut().for_each(|byte| *byte ^= 1),
         _ => {}
     }

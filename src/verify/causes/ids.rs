@@ -124,7 +124,7 @@ fn length(texts: &Texts<'_>) -> Option<Found> {
     let is_cut = pairs(texts).all(|(a, b)| {
         let shorter = a.len().min(b.len());
         let is_full = shorter == found.min(expected);
-        a == b || (is_full && a[..shorter - 1] == b[..shorter - 1])
+        a == b || (is_full && a[..shorter.saturating_sub(1)] == b[..shorter.saturating_sub(1)])
     });
     is_cut.then(|| match found == expected {
         true => (
