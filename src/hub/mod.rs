@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 pub use models::{CachedModel, CachedRevision};
 pub use name::HubModel;
 
-use crate::bundle::{Bundle, BundleOptions, Towers, choose, config_names, not_a_bundle};
+use crate::bundle::{
+    Bundle, BundleOptions, Precisions, Towers, choose, config_names, not_a_bundle,
+};
 use crate::error::{Error, Result};
 use crate::{cache as own_cache, graph_file};
 use cache::Repository;
@@ -245,10 +247,35 @@ fn lacks(
     if !has_towers {
         return Ok(Some("a graph of a tower".to_owned()));
     }
+    if !offline && has_other_precision(&bundle, options) {
+        return Ok(Some("a graph of full precision".to_owned()));
+    }
     let is_there = |name: &&str| snapshot.join(name).is_file();
     let usual = usual_configs(&bundle);
     let absent = usual.iter().find(|name| !offline && !is_there(name));
     Ok(absent.map(|name| (*name).to_owned()))
+}
+
+/// Whether a graph has an ending that nobody asked for: the hub may have the one without.
+fn has_other_precision(bundle: &Bundle, options: &BundleOptions) -> bool {
+    let is_other = |graph: &Path, asked: &Option<String>| {
+        let stem = graph.file_stem().unwrap_or_default().to_string_lossy();
+        let plain = ["vision_model", "text_model", "model"];
+        asked.is_none()
+            && plain
+                .iter()
+                .any(|name| stem.starts_with(&format!("{name}_")))
+    };
+    let Precisions { image, text } = &options.precisions;
+    let of_image = bundle
+        .image
+        .as_ref()
+        .map(|files| is_other(&files.graph, image));
+    let of_text = bundle
+        .text
+        .as_ref()
+        .map(|files| is_other(&files.graph, text));
+    of_image == Some(true) || of_text == Some(true)
 }
 
 /// The configs that a published model of this layout has, though it could be opened without.

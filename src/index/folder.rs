@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::catalog::{Catalog, Facts};
 use super::rows::{self, Appender};
@@ -123,7 +125,7 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
         .truncate(false)
         .open(&path);
     let mut file = file.map_err(Error::write(&path))?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => {
             let said = format!("process {}", std::process::id());
             // Never empty in between, for whoever asks meanwhile.
@@ -138,6 +140,19 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
         }),
         Err(TryLockError::Error(error)) => Err(Error::write(&path)(error)),
     }
+}
+
+/// Asks again for a moment: a lock that was given up lives on in a process that this program, or the holder, is just
+/// starting, until that one has begun.
+fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
+    const TRIES: usize = 10;
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+    file.try_lock()
 }
 
 fn holder(lock: &mut File) -> String {

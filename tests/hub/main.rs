@@ -316,6 +316,18 @@ fn what_python_fetched_is_used() {
         (0, 0)
     );
     assert!(user.snapshot().join("onnx/vision_model.onnx").is_file());
+    // Another precision alone, which nobody asked for here.
+    let user = User::of(&hub);
+    write_as_python(&user.home.path().join("hub"), BUNDLE);
+    let onnx = user.snapshot().join("onnx");
+    for tower in ["vision_model", "text_model"] {
+        let graph = onnx.join(format!("{tower}.onnx"));
+        fs::rename(graph, onnx.join(format!("{tower}_quantized.onnx"))).unwrap();
+    }
+    assert_works(&user.run(&["info", "--offline"]));
+    assert!(!onnx.join("vision_model.onnx").exists());
+    assert_works(&user.run(&["info"]));
+    assert!(onnx.join("vision_model.onnx").is_file());
 }
 
 #[test]
