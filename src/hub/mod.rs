@@ -235,7 +235,15 @@ fn lacks(
         let missing = missing(&snapshot, &files, model, options)?;
         return Ok((!missing.is_empty()).then(|| missing.join(", ")));
     }
-    let bundle = match Bundle::open_with(&snapshot, options) {
+    let mut options = options.clone();
+    if !offline {
+        // The hub may have the full precision where another one is here.
+        let Precisions { image, text } = &mut options.precisions;
+        for precision in [image, text] {
+            precision.get_or_insert_with(|| "fp32".to_owned());
+        }
+    }
+    let bundle = match Bundle::open_with(&snapshot, &options) {
         Ok(bundle) => bundle,
         Err(error) => return Ok(Some(format!("what it needs ({error})"))),
     };
@@ -247,35 +255,10 @@ fn lacks(
     if !has_towers {
         return Ok(Some("a graph of a tower".to_owned()));
     }
-    if !offline && has_other_precision(&bundle, options) {
-        return Ok(Some("a graph of full precision".to_owned()));
-    }
     let is_there = |name: &&str| snapshot.join(name).is_file();
     let usual = usual_configs(&bundle);
     let absent = usual.iter().find(|name| !offline && !is_there(name));
     Ok(absent.map(|name| (*name).to_owned()))
-}
-
-/// Whether a graph has an ending that nobody asked for: the hub may have the one without.
-fn has_other_precision(bundle: &Bundle, options: &BundleOptions) -> bool {
-    let is_other = |graph: &Path, asked: &Option<String>| {
-        let stem = graph.file_stem().unwrap_or_default().to_string_lossy();
-        let plain = ["vision_model", "text_model", "model"];
-        asked.is_none()
-            && plain
-                .iter()
-                .any(|name| stem.starts_with(&format!("{name}_")))
-    };
-    let Precisions { image, text } = &options.precisions;
-    let of_image = bundle
-        .image
-        .as_ref()
-        .map(|files| is_other(&files.graph, image));
-    let of_text = bundle
-        .text
-        .as_ref()
-        .map(|files| is_other(&files.graph, text));
-    of_image == Some(true) || of_text == Some(true)
 }
 
 /// The configs that a published model of this layout has, though it could be opened without.
