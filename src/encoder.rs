@@ -24,7 +24,8 @@ pub struct EncoderOptions {
     pub threads: usize,
     /// The most images or texts that run at once.
     pub batch: usize,
-    /// Told, in one line, of what takes long and happens once. By default it goes to standard error.
+    /// Told, in one line each, of what takes long and happens once, and of what no file of the bundle states. By default
+    /// it goes to standard error.
     pub notice: fn(&str),
 }
 
@@ -141,6 +142,9 @@ impl DualEncoder {
     /// Those of [`DualEncoder::open_with`], except those of opening the bundle.
     pub fn from_bundle(bundle: Bundle, options: &EncoderOptions) -> Result<Self> {
         require(&bundle, options.towers)?;
+        for unstated in &bundle.unstated {
+            (options.notice)(&format!("{}: {unstated}", bundle.path.display()));
+        }
         let (image, text) = open_towers(&bundle, options)?;
         let mut encoder = Self {
             calibration: stated(&bundle),

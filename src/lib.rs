@@ -75,7 +75,7 @@ mod zero_shot;
 
 pub use bundle::{
     Activation, Bundle, BundleOptions, Head, ImageFiles, Layout, Pad, Precisions, TextConfig,
-    TextFiles, Towers,
+    TextFiles, Towers, Unstated,
 };
 pub use clean::Cleaning;
 pub use cluster::Clusters;

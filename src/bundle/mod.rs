@@ -10,6 +10,7 @@ mod overrides;
 mod transformers;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -189,8 +190,35 @@ pub struct Bundle {
     /// The templates to put labels into, each with `{}` where the label goes, where `diptych.json` states them: at
     /// least one. The library leaves them to the caller; `diptych classify` takes them unless it is given others.
     pub templates: Option<Vec<String>>,
+    /// What no file states, and was taken nonetheless.
+    pub unstated: Vec<Unstated>,
     /// Every file that settings or weights are read from.
     pub files: Vec<PathBuf>,
+}
+
+/// Something that rows depend on and no file of the bundle states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unstated {
+    /// What it is, such as "the language that texts are in".
+    pub what: &'static str,
+    /// What was taken in its place, such as "eng_Latn".
+    pub taken: String,
+    /// The option that states it, such as "--language".
+    pub option: &'static str,
+}
+
+impl fmt::Display for Unstated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            what,
+            taken,
+            option,
+        } = self;
+        write!(
+            f,
+            "no file states {what}: {taken} is taken; {option} says otherwise"
+        )
+    }
 }
 
 impl Bundle {

@@ -70,6 +70,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         text,
         head: head(model.as_ref()),
         templates: None,
+        unstated: Vec::new(),
         files,
     })
 }

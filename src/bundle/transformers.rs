@@ -98,6 +98,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         text,
         head,
         templates: None,
+        unstated: Vec::new(),
         files,
     })
 }

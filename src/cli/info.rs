@@ -38,6 +38,8 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         Err(_) => facts.push(("text tower", json!("none"))),
     }
     facts.extend(head_facts(&encoder));
+    let unstated: Vec<String> = bundle.unstated.iter().map(ToString::to_string).collect();
+    facts.push(("unstated", json!(unstated)));
     facts.extend([
         ("fingerprint", json!(bundle.fingerprint()?)),
         (
