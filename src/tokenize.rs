@@ -8,7 +8,8 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
-use tokenizers::normalizers::NormalizerWrapper;
+use tokenizers::normalizers::utils::Lowercase;
+use tokenizers::normalizers::{self, NormalizerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -41,6 +42,10 @@ pub struct TextSettings {
 pub enum Splitting {
     /// As `tokenizer.json` says.
     File,
+    /// As `tokenizer.json` says, with all but special tokens brought to lower case before.
+    ///
+    /// What transformers' `Siglip2Tokenizer` adds to Gemma's tokenizer, whose file does not lower-case.
+    LowerCase,
     /// As open_clip's `SimpleTokenizer` does, with the vocabulary of a `tokenizer.json` made from it.
     ///
     /// It differs from what such a file says in what nobody means but some texts hold: `<|endoftext|>` is plain text,
@@ -120,8 +125,11 @@ impl Tokenizer {
                     .into(),
             ));
         }
+        if settings.splitting == Splitting::LowerCase {
+            lower_case(&mut inner);
+        }
         let ends = match settings.splitting {
-            Splitting::File => {
+            Splitting::File | Splitting::LowerCase => {
                 inner
                     .with_truncation(Some(truncation(settings.context_length)))
                     .map_err(failed)?;
@@ -272,6 +280,13 @@ fn truncation(context_length: usize) -> TruncationParams {
         strategy: TruncationStrategy::LongestFirst,
         stride: 0,
     }
+}
+
+/// Puts lower-casing before what the tokenizer's normaliser does. Special tokens are found before it.
+fn lower_case(inner: &mut tokenizers::Tokenizer) {
+    let mut steps: Vec<NormalizerWrapper> = vec![Lowercase.into()];
+    steps.extend(inner.get_normalizer().cloned());
+    inner.with_normalizer(Some(normalizers::Sequence::new(steps)));
 }
 
 /// The pieces that open_clip's tokenizer knows as its start and end tokens.

@@ -328,6 +328,8 @@ bundles! {
     transformers_clip_f16: "transformers-clip-f16" [pixels image_rows head steadiness],
     transformers_clip_legacy: "transformers-clip-legacy" [pixels image_rows ids text_rows head steadiness],
     transformers_clip_padded: "transformers-clip-padded" [pixels image_rows head steadiness],
+    siglip2: "siglip2" [pixels image_rows ids text_rows head logits steadiness],
+    siglip2_gemma: "siglip2-gemma" [ids text_rows head steadiness],
 }
 
 /// Pillow's `Image.resize` over hard shapes, by every filter: equal.

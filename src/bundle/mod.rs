@@ -4,6 +4,7 @@
 //! a graph can say (image side, context length, outputs) is reconciled by the tower.
 
 mod choice;
+mod family;
 mod json;
 mod open_clip;
 mod overrides;

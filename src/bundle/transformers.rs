@@ -5,9 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::family::{self, TextRules};
 use super::json::Json;
 use super::{
-    Activation, Bundle, Graphs, Head, ImageFiles, Pad, TextConfig, TextFiles, needed, with_weights,
+    Activation, Bundle, Graphs, Head, ImageFiles, Pad, TextConfig, TextFiles, Unstated, needed,
+    with_weights,
 };
 use crate::clean::Cleaning;
 use crate::error::{Error, Result};
@@ -83,7 +85,10 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         .map(|config| config.path().to_owned())
         .collect();
     let image = match &graphs.image {
-        Some(graph) => Some(image_files(path, graph, &mut files)?),
+        Some(graph) => {
+            refuse_patches(config.as_ref())?;
+            Some(image_files(path, graph, &mut files)?)
+        }
         None => None,
     };
     let text = match &graphs.text {
@@ -91,6 +96,10 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         None => None,
     };
     let head = head(config.as_ref())?;
+    let mut unstated = Vec::new();
+    if text.is_some() {
+        unstated.extend(kept_capitals(path, config.as_ref())?);
+    }
     Ok(Bundle {
         path: path.to_owned(),
         layout: graphs.layout,
@@ -98,19 +107,43 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         text,
         head,
         templates: None,
-        unstated: Vec::new(),
+        unstated,
         files,
     })
+}
+
+/// SigLIP 2 was trained on texts in lower case, but its first files name a class that keeps capitals, and transformers
+/// does as the class does.
+fn kept_capitals(path: &Path, config: Option<&Json>) -> Result<Option<Unstated>> {
+    let Some(json) = Json::open_first(path, &["tokenizer_config.json"])? else {
+        return Ok(None);
+    };
+    let class = json.string("tokenizer_class")?.unwrap_or_default();
+    let is_gemma = class.strip_suffix("Fast").unwrap_or(&class) == "GemmaTokenizer";
+    let is_siglip = family::name(config)?.starts_with("siglip");
+    Ok((is_gemma && is_siglip).then(|| Unstated {
+        what: "that capitals are kept, though SigLIP 2 was trained without them",
+        taken: format!("what {class} does"),
+        option: "\"text\": {\"clean\": \"lower\"} in diptych.json",
+    }))
+}
+
+/// SigLIP 2 NaFlex is fed patches of an image of any shape, with how many there are in height and width.
+fn refuse_patches(config: Option<&Json>) -> Result<()> {
+    match config {
+        Some(config) if family::name(Some(config))? == "siglip2" => Err(config.wrong(
+            "model_type",
+            "a family whose images have one size: this is SigLIP 2 NaFlex, which takes patches and spatial_shapes; \
+             SigLIP 2 of a fixed size says siglip",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The family decides softmax or sigmoid. `logit_scale_init_value` is where training began, not what it reached, so
 /// no scale is taken from there.
 fn head(config: Option<&Json>) -> Result<Head> {
-    let family = config
-        .map(|config| config.string("model_type"))
-        .transpose()?
-        .flatten();
-    let is_sigmoid = family.is_some_and(|family| family.starts_with("siglip"));
+    let is_sigmoid = family::name(config)?.starts_with("siglip");
     let activation = if is_sigmoid {
         Activation::Sigmoid
     } else {
@@ -300,20 +333,15 @@ fn text_files(
     files.push(tokenizer.clone());
     files.extend(with_weights(path, graph)?);
 
-    let family = config
-        .map(|config| config.string("model_type"))
-        .transpose()?
-        .flatten()
-        .unwrap_or_default();
+    let rules = family::text_rules(&family::name(config)?);
     Ok(TextFiles {
         graph: graph.to_owned(),
         tokenizer,
         text: TextConfig {
             cleaning: Cleaning::None,
-            splitting: Splitting::File,
-            context_length: context_length(config, tokenizer_config.as_ref())?,
-            // SigLIP was trained on texts padded to the full context, and sees the padding.
-            is_padded_full: family.starts_with("siglip"),
+            splitting: splitting(tokenizer_config.as_ref())?,
+            context_length: context_length(config, tokenizer_config.as_ref(), rules)?,
+            is_padded_full: rules.is_padded_full,
             pad: pad(config, tokenizer_config.as_ref(), special.as_ref())?,
             stripped_token: None,
             vocabulary_size: vocabulary_size(config)?,
@@ -336,8 +364,26 @@ fn vocabulary_size(config: Option<&Json>) -> Result<Option<usize>> {
     Ok(config.id(&key)?.map(|size| size as usize))
 }
 
-/// The smaller of what tokenizer and model state. A tokenizer without a limit states a huge one.
-fn context_length(config: Option<&Json>, tokenizer_config: Option<&Json>) -> Result<Option<usize>> {
+/// What the class of tokenizer adds to its `tokenizer.json`.
+fn splitting(tokenizer_config: Option<&Json>) -> Result<Splitting> {
+    let Some(config) = tokenizer_config else {
+        return Ok(Splitting::File);
+    };
+    // Rows of texts are read where right padding leaves them.
+    config.choice("padding_side", &[("right", ())])?;
+    let class = config.string("tokenizer_class")?.unwrap_or_default();
+    Ok(match class.strip_suffix("Fast").unwrap_or(&class) {
+        "Siglip2Tokenizer" => Splitting::LowerCase,
+        _ => Splitting::File,
+    })
+}
+
+/// The smaller of what tokenizer and model state, otherwise the family's. A tokenizer without a limit states a huge one.
+fn context_length(
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+    rules: TextRules,
+) -> Result<Option<usize>> {
     let model = match (config, text_key(config, "max_position_embeddings")) {
         (Some(config), Some(key)) => config.count(&key)?,
         _ => None,
@@ -349,11 +395,13 @@ fn context_length(config: Option<&Json>, tokenizer_config: Option<&Json>) -> Res
     let tokenizer = tokenizer
         .filter(|&length| (1.0..65536.0).contains(&length))
         .map(|length| length as u32);
-    Ok(model
+    let stated = model.into_iter().chain(tokenizer).min();
+    Ok(stated
+        .map(|length| length as usize)
+        .or(rules.usual_context)
         .into_iter()
-        .chain(tokenizer)
-        .min()
-        .map(|length| length as usize))
+        .chain(rules.longest_context)
+        .min())
 }
 
 fn pad(
