@@ -32,7 +32,7 @@ def drawn(model: torch.nn.Module, seed: int, gain: float = 1.6) -> torch.nn.Modu
 
 def scaled(name: str, noise: torch.Tensor, gain: float) -> torch.Tensor:
     """The values of one parameter from standard noise."""
-    if "norm" in name or "ln_" in name:
+    if "norm" in name.lower() or "ln_" in name:
         return 0.1 * noise + (1 if name.endswith("weight") else 0)
     if "embedding" in name and "patch" not in name:
         return noise

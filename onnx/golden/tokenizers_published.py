@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-import tokenizers_small as vocabularies
-from tokenizers_small import sentences, write_json
+from tokenizers_small import proto, sentences, write_json
 
 # Gemma's first ids.
 GEMMA_SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
@@ -41,7 +40,7 @@ def merges_of(words: Counter, count: int) -> list[tuple[str, str]]:
     return merges
 
 
-def gemma(lower: bool = False) -> Tokenizer:
+def gemma() -> Tokenizer:
     """Gemma's tokenizer.json with few merges: byte fallback, blanks as U+2581, an end token alone.
 
     The letters A to Z are pieces of their own, so that lower-casing changes ids.
@@ -54,8 +53,7 @@ def gemma(lower: bool = False) -> Tokenizer:
     pieces += [letter for letter in letters if letter not in pieces]
     ids = {piece: id for id, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    blanks = normalizers.Replace(" ", "▁")
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), blanks]) if lower else blanks
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <eos>", pair="$A <eos> $B:1 <eos>:1", special_tokens=[("<eos>", 1)]
@@ -84,6 +82,84 @@ def write_gemma(folder: Path, tokenizer_class: str) -> int:
         "processor_class": "SiglipProcessor",
         "tokenizer_class": tokenizer_class,
     }
+    write_json(folder / "tokenizer_config.json", config)
+    write_json(folder / "special_tokens_map.json", tokens)
+    return tokenizer.get_vocab_size()
+
+
+BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# Characters of the golden texts, besides those that stand in no vocabulary here.
+BERT_CHARACTERS = "一隻貓在桌子上睡覺照片的狗猫机寝éßñüкошканстле"
+BERT_WORDS = "photo of two dogs the in snow playing before after full width text caption very long describes market"
+
+
+def bert(characters: str) -> Tokenizer:
+    """BERT's WordPiece tokenizer.json in lower case, with a few words and the letters and `characters` one by one."""
+    letters = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()] + list(dict.fromkeys(characters))
+    endings = ["##" + letter for letter in letters if letter.isalnum()] + ["##s", "##ing", "##er", "##ed"]
+    words = BERT_WORDS.split() + sorted({word for sentence in sentences()[:40] for word in sentence.split()})
+    pieces = list(dict.fromkeys(BERT_SPECIAL + letters + endings + words))
+    ids = {piece: id for id, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in BERT_SPECIAL])
+    return tokenizer
+
+
+def write_bert(folder: Path, length: int, characters: str = "") -> int:
+    """BERT's tokenizer as published beside models of it, and the size of its vocabulary; `length` is what it states."""
+    tokenizer = bert(characters)
+    write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()), indent=None)
+    tokens = {"cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]"}
+    tokens |= {"sep_token": "[SEP]", "unk_token": "[UNK]"}
+    config = tokens | {
+        "do_lower_case": True,
+        "model_max_length": length,
+        "strip_accents": None,
+        "tokenize_chinese_chars": True,
+        "tokenizer_class": "BertTokenizer",
+    }
+    write_json(folder / "tokenizer_config.json", config)
+    write_json(folder / "special_tokens_map.json", tokens)
+    return tokenizer.get_vocab_size()
+
+
+XLMR_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+
+
+def xlm_roberta(pieces: Path) -> Tokenizer:
+    """XLM-RoBERTa's tokenizer.json from the pieces of a SentencePiece model: fairseq's ids first, <mask> last."""
+    parsed = proto(pieces)
+    own = [(piece.piece, piece.score) for piece in parsed.pieces if not piece.piece.startswith("<")]
+    own = [(piece, score) for piece, score in own if piece != "</s>"]
+    vocabulary = [(token, 0.0) for token in XLMR_SPECIAL] + own + [("<mask>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, 3, byte_fallback=False))
+    tokenizer.normalizer = normalizers.Precompiled(parsed.normalizer_spec.precompiled_charsmap)
+    blanks = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), blanks])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in XLMR_SPECIAL])
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    return tokenizer
+
+
+def write_xlm_roberta(pieces: Path, folder: Path, length: int) -> int:
+    """XLM-RoBERTa's tokenizer as published beside models of it, and the size of its vocabulary."""
+    tokenizer = xlm_roberta(pieces)
+    write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()), indent=None)
+    tokens = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
+    tokens |= {"pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>"}
+    config = tokens | {"model_max_length": length, "tokenizer_class": "XLMRobertaTokenizer"}
     write_json(folder / "tokenizer_config.json", config)
     write_json(folder / "special_tokens_map.json", tokens)
     return tokenizer.get_vocab_size()
