@@ -10,7 +10,7 @@ use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::session::{Graph, GraphOptions};
-use crate::tower::{ImageTower, TextTower, fixed_sides};
+use crate::tower::{ImageTower, Rows, TextTower, fixed_sides};
 
 /// What CLIP training clips the scale to, and what its published models have.
 const CLIP_SCALE: f32 = 100.0;
@@ -24,6 +24,9 @@ pub struct EncoderOptions {
     pub threads: usize,
     /// The most images or texts that run at once.
     pub batch: usize,
+    /// What an image's row is made of, in place of the kind that the bundle takes. Rows of another kind lie in a space
+    /// of their own, where no text's row lies.
+    pub rows: Option<Rows>,
     /// Told, in one line each, of what takes long and happens once, and of what no file of the bundle states. By default
     /// it goes to standard error.
     pub notice: fn(&str),
@@ -40,6 +43,7 @@ impl Default for EncoderOptions {
             towers: Towers::All,
             threads: 0,
             batch: 16,
+            rows: None,
             notice,
         }
     }
@@ -205,11 +209,12 @@ impl DualEncoder {
             .unwrap_or(0)
     }
 
-    /// A unit row for each image.
+    /// A unit row for each image; where [`Rows::Patches`] are asked for, one for each patch.
     ///
     /// # Shape and units
     ///
-    /// N 8-bit RGB images of any size in, N × D out.
+    /// N 8-bit RGB images of any size in, N × D out; of P patches N · P × D, image after image, and P is
+    /// [`ImageTower::rows_per_image`].
     ///
     /// # Cost
     ///
@@ -226,8 +231,9 @@ impl DualEncoder {
     ///
     /// # Source
     ///
-    /// `CLIPModel.get_image_features` of transformers, `encode_image` of open_clip, each divided by its norm; equal to
-    /// within 1e-5 of cosine 1.
+    /// `CLIPModel.get_image_features` of transformers, `encode_image` of open_clip, and of an image tower alone the
+    /// `last_hidden_state` or `pooler_output` of its class in transformers, pooled as [`Rows`] says; each divided by its
+    /// norm, equal to within 1e-5 of cosine 1.
     pub fn encode_images(&self, images: &[RgbImage]) -> Result<Embeddings> {
         let tower = self.image_tower()?;
         let mut parts = Vec::new();
@@ -363,9 +369,10 @@ fn open_towers(
         .as_ref()
         .and_then(|files| fixed_sides(&files.preprocess));
     let side = stated.unwrap_or((1, 1));
+    let is_alone = bundle.layout == Layout::ImageAlone;
     let image = image_graph
         .zip(image_files)
-        .map(|(graph, files)| ImageTower::new(graph, files.preprocess.clone()));
+        .map(|(graph, files)| ImageTower::new(graph, files, options.rows, is_alone));
     let text = text_graph
         .zip(text_files)
         .map(|(graph, files)| TextTower::new(graph, files, side));

@@ -105,6 +105,20 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// What should name a kind of rows does not.
+    #[error("rows are {found:?}, expected cls, mean, pooled or patches")]
+    BadRows {
+        /// What was given.
+        found: String,
+    },
+    /// No file of a bundle says which of a graph's values are an image's row.
+    #[error("{}: no file states which of its outputs is an image's row: found {found}", path.display())]
+    RowsUnknown {
+        /// The graph's file.
+        path: PathBuf,
+        /// Its outputs.
+        found: String,
+    },
     /// What should name a model of a hub does not.
     #[error("{found}: not a model of a hub, which is OWNER/NAME or OWNER/NAME@REVISION: {problem}")]
     NotAHubName {
@@ -453,6 +467,9 @@ impl Error {
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
             Error::NoPrecision { .. } => "give one that is there with --precision",
+            Error::RowsUnknown { .. } => {
+                "say which with --rows cls, mean, pooled or patches, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
+            }
             Error::NotAHubName { .. } => {
                 "give a name such as someone/clip, or the path of a folder"
             }

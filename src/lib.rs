@@ -91,7 +91,7 @@ pub use npy::{NpyReader, NpyWriter, Precision};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
 pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};
-pub use tower::{ImageTower, TextRows, TextTower};
+pub use tower::{ImageTokens, ImageTower, Rows, TextRows, TextTower};
 pub use zero_shot::{ClassCache, Prediction, ZeroShot};
 
 /// README's Rust code runs as a test.

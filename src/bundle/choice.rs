@@ -173,7 +173,7 @@ pub(crate) fn choose(
 /// The configs that a layout reads for the towers that are there, as far as a bundle has them.
 pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'static str> {
     let (always, of_image, of_text): (&[_], &[_], &[_]) = match layout {
-        Layout::Transformers | Layout::Combined => (
+        Layout::Transformers | Layout::Combined | Layout::ImageAlone => (
             &["config.json"],
             &["preprocessor_config.json", "processor_config.json"],
             &[

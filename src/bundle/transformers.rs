@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::preprocess::{Preprocess, Reference, Resize};
 use crate::resample::Filter;
 use crate::tokenize::Splitting;
+use crate::tower::{ImageTokens, Rows};
 
 pub(super) const OPENAI_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 pub(super) const OPENAI_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
@@ -78,6 +79,51 @@ const CLASSES: [(&str, Defaults); 6] = [
     ("DeiT", DEIT),
 ];
 
+/// Patches alone, as SigLIP has them.
+const PATCHES: ImageTokens = ImageTokens {
+    has_class: false,
+    registers: 0,
+    patch: None,
+    is_pooled_class: false,
+    usual: Some(Rows::Pooled),
+};
+/// A class token and patches, as ViT has them; its pooled output is a layer that is seldom trained.
+const CLASS: ImageTokens = ImageTokens {
+    has_class: true,
+    usual: Some(Rows::Cls),
+    ..PATCHES
+};
+/// A class token, which the last norm makes the pooled output, and patches.
+const DINO: ImageTokens = ImageTokens {
+    is_pooled_class: true,
+    ..CLASS
+};
+/// As ViT, with a norm of the class token alone behind it, and most often a projection behind that: what is taken
+/// depends on which of them the graph gives.
+const CLIP_VISION: ImageTokens = ImageTokens {
+    usual: None,
+    ..CLASS
+};
+
+/// The families whose order of tokens is known, by `model_type`, with the defaults of their classes.
+const FAMILIES: [(&str, ImageTokens); 9] = [
+    ("dinov2", DINO),
+    (
+        "dinov2_with_registers",
+        ImageTokens {
+            registers: 4,
+            ..DINO
+        },
+    ),
+    ("dinov3_vit", DINO),
+    ("vit", CLASS),
+    ("vit_msn", CLASS),
+    ("clip", CLIP_VISION),
+    ("clip_vision_model", CLIP_VISION),
+    ("siglip", PATCHES),
+    ("siglip_vision_model", PATCHES),
+];
+
 pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
     let config = Json::open_first(path, &["config.json"])?;
     let mut files: Vec<_> = config
@@ -87,7 +133,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
     let image = match &graphs.image {
         Some(graph) => {
             refuse_patches(config.as_ref())?;
-            Some(image_files(path, graph, &mut files)?)
+            Some(image_files(path, graph, config.as_ref(), &mut files)?)
         }
         None => None,
     };
@@ -157,15 +203,20 @@ fn head(config: Option<&Json>) -> Result<Head> {
     })
 }
 
-fn image_files(path: &Path, graph: &Path, files: &mut Vec<PathBuf>) -> Result<ImageFiles> {
+fn image_files(
+    path: &Path,
+    graph: &Path,
+    config: Option<&Json>,
+    files: &mut Vec<PathBuf>,
+) -> Result<ImageFiles> {
     const NAMES: &str = "preprocessor_config.json or processor_config.json";
     let missing = || Error::MissingFile {
         path: path.to_owned(),
         file: NAMES.to_owned(),
         states: "how images are prepared",
     };
-    let config = match Json::open_first(path, &["preprocessor_config.json"])? {
-        Some(config) => config,
+    let processor = match Json::open_first(path, &["preprocessor_config.json"])? {
+        Some(processor) => processor,
         // transformers 5 saves the image processor inside the processor's file.
         None => {
             let processor =
@@ -173,12 +224,34 @@ fn image_files(path: &Path, graph: &Path, files: &mut Vec<PathBuf>) -> Result<Im
             processor.object("image_processor")?.ok_or_else(missing)?
         }
     };
-    files.push(config.path().to_owned());
+    files.push(processor.path().to_owned());
     files.extend(with_weights(path, graph)?);
     Ok(ImageFiles {
         graph: graph.to_owned(),
-        preprocess: preprocess(&config)?,
+        preprocess: preprocess(&processor)?,
+        rows: None,
+        tokens: config.map(tokens).transpose()?.flatten(),
     })
+}
+
+/// What the tokens of an image stand for, in the families of vision transformers whose order of tokens is known.
+fn tokens(config: &Json) -> Result<Option<ImageTokens>> {
+    let Some(family) = config.string("model_type")? else {
+        return Ok(None);
+    };
+    let known = FAMILIES.iter().find(|(name, _)| *name == family);
+    let Some((_, tokens)) = known else {
+        return Ok(None);
+    };
+    let keys = ["patch_size", "vision_config.patch_size"];
+    let stated = keys.into_iter().find(|key| config.has(key));
+    let patch = stated.map(|key| config.side_or_sides(key)).transpose()?;
+    let registers = config.whole("num_register_tokens")?;
+    Ok(Some(ImageTokens {
+        patch: patch.flatten(),
+        registers: registers.map_or(tokens.registers, |count| count as usize),
+        ..*tokens
+    }))
 }
 
 fn preprocess(config: &Json) -> Result<Preprocess> {
