@@ -330,6 +330,9 @@ bundles! {
     transformers_clip_padded: "transformers-clip-padded" [pixels image_rows head steadiness],
     siglip2: "siglip2" [pixels image_rows ids text_rows head logits steadiness],
     siglip2_gemma: "siglip2-gemma" [ids text_rows head steadiness],
+    chinese_clip: "chinese-clip" [pixels image_rows ids text_rows head logits steadiness],
+    jina_clip: "jina-clip" [pixels image_rows ids text_rows head steadiness],
+    jina_clip_unmasked: "jina-clip-unmasked" [ids text_rows head steadiness],
 }
 
 /// Pillow's `Image.resize` over hard shapes, by every filter: equal.

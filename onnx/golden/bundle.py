@@ -32,6 +32,8 @@ class Bundle:
     bias: float | None = None
     activation: str = "softmax"
     min_cosine: float = 1 - 1e-6
+    # Whether the graph takes padding for words, so that each text runs alone and unpadded.
+    is_unpadded: bool = False
     refused: list[int] = field(default_factory=list)
 
 

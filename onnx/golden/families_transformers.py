@@ -1,18 +1,27 @@
-"""Bundles of families that are published for transformers: SigLIP 2.
+"""Bundles of families that are published for transformers: SigLIP 2, Chinese-CLIP, Jina CLIP.
 
 A function for each bundle writes its files and gives the `Bundle` with its reference.
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
 
 import models
 import reference
+import remote
 import tokenizers_published as published
-from bundle import Bundle, Sources, head
-from bundles_transformers import embeddings, siglip_processor, write_config
+from bundle import OPENAI, Bundle, Sources, head
+from bundles_transformers import (
+    clip_image_rows,
+    clip_text_rows,
+    embeddings,
+    image_processor,
+    siglip_processor,
+    write_config,
+)
 from tokenizers_small import write_json
 
 
@@ -116,4 +125,163 @@ def siglip2_gemma(sources: Sources) -> Bundle:
     )
 
 
-ALL = [siglip2, siglip2_gemma]
+def text_shape(vocabulary: int, context: int) -> dict:
+    """The config of a small text transformer of one layer."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": models.TEXT_WIDTH,
+        "intermediate_size": 2 * models.TEXT_WIDTH,
+        "max_position_embeddings": context,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+
+
+def vision_shape(side: int) -> dict:
+    """The config of a small vision transformer of one layer."""
+    return {
+        "hidden_size": models.WIDTH,
+        "intermediate_size": 2 * models.WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": side,
+        "patch_size": 8,
+    }
+
+
+def export_both(module, folder: Path, side: int, has_mask: bool, outputs: list[str], logits: list[str]) -> None:
+    """One graph that takes texts and images, each in a batch of its own."""
+    ids = torch.full((2, 9), 5)
+    ids[:, 0] = 2
+    pixels = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids, "pixel_values": pixels}
+    tokens, images = {0: "text_batch_size", 1: "sequence_length"}, {0: "image_batch_size"}
+    dynamic = {"input_ids": tokens, "pixel_values": images}
+    if has_mask:
+        inputs["attention_mask"] = torch.ones_like(ids)
+        dynamic["attention_mask"] = tokens
+    dynamic |= {name: {0: "text_batch_size"} if "text" in name else images for name in outputs}
+    if logits:
+        dynamic |= {logits[0]: {0: "image_batch_size", 1: "text_batch_size"}}
+        dynamic |= {logits[1]: {0: "text_batch_size", 1: "image_batch_size"}}
+    # Export leaves a module in the mode that it was in, and these drop values while training.
+    models.export(module.eval(), inputs, logits + outputs, folder / "onnx/model.onnx", dynamic)
+
+
+def chinese_clip(sources: Sources) -> Bundle:
+    """Chinese-CLIP: BERT's tokenizer, which states 512 tokens, where training had 52; images are squashed."""
+    from transformers import AutoTokenizer, ChineseCLIPConfig, ChineseCLIPModel
+    from transformers.models.chinese_clip.image_processing_pil_chinese_clip import ChineseCLIPImageProcessorPil
+
+    folder = sources.folder("chinese-clip")
+    vocabulary = published.write_bert(folder, 512, published.BERT_CHARACTERS)
+    config = ChineseCLIPConfig(
+        text_config=text_shape(vocabulary, 512), vision_config=vision_shape(24), projection_dim=models.ROW_WIDTH
+    )
+    config._attn_implementation = "eager"
+    model = models.drawn(ChineseCLIPModel(config), 63)
+    model.logit_scale.data.fill_(math.log(50.0))
+    write_config(folder, model)
+    image_processor(
+        folder,
+        {"height": 24, "width": 24},
+        None,
+        do_center_crop=False,
+        do_convert_rgb=None,
+        do_rescale=None,
+        feature_extractor_type="ChineseCLIPFeatureExtractor",
+        image_processor_type=None,
+        rescale_factor=None,
+    )
+    outputs = ["text_embeds", "image_embeds"]
+    export_both(models.ClipBoth(model), folder, 24, True, outputs, ["logits_per_image", "logits_per_text"])
+    return Bundle(
+        name="chinese-clip",
+        layout=4,
+        note="Chinese-CLIP: WordPiece, 52 tokens by family where its files state 512; squash, no crop; scale in the graph",
+        images=reference.TransformersImages(folder, ChineseCLIPImageProcessorPil),
+        texts=reference.TransformersTexts(AutoTokenizer.from_pretrained(folder), True, 52),
+        encode_images=clip_image_rows(model),
+        encode_texts=clip_text_rows(model),
+        image_graph="onnx/model.onnx",
+        text_graph="onnx/model.onnx",
+        image_output="image_embeds",
+        text_output="text_embeds",
+        scale=50.0,
+        bias=0.0,
+    )
+
+
+def jina_config(width: int) -> dict:
+    """config.json as published for Jina CLIP v2, whose classes are its own."""
+    return {
+        "add_projections": False,
+        "architectures": ["JinaCLIPModel"],
+        "logit_scale_init_value": 2.6592,
+        "matryoshka_dimensions": [8, 16, width],
+        "model_type": "jina_clip",
+        "projection_dim": width,
+        "text_config": {"embed_dim": width, "model_type": "jina_clip_text", "pooler_type": "mean_pooler"},
+        "truncate_dim": None,
+        "vision_config": {"embed_dim": width, "image_size": 24, "model_type": "jina_clip_vision", "patch_size": 8},
+    }
+
+
+def jina_folder(sources: Sources, name: str, hides_padding: bool, seed: int):
+    """A Jina CLIP model with its configs and its tokenizer, which states a length that the texts exceed."""
+    folder = sources.folder(name)
+    vocabulary = published.write_xlm_roberta(sources.pieces, folder, 64)
+    model = models.drawn(remote.JinaClip(vocabulary, 66, 24, models.WIDTH, hides_padding), seed)
+    write_json(folder / "config.json", jina_config(models.WIDTH), indent=2)
+    return folder, model
+
+
+def jina_texts(folder: Path) -> reference.TransformersTexts:
+    from transformers import XLMRobertaTokenizer
+
+    return reference.TransformersTexts(XLMRobertaTokenizer.from_pretrained(folder), True, 64)
+
+
+def jina_clip(sources: Sources) -> Bundle:
+    """Jina CLIP v2: one graph whose text half makes its mask of the ids; open_clip's pre-processing by other names."""
+    folder, model = jina_folder(sources, "jina-clip", True, 62)
+    preprocess = {"fill_color": 0, "interpolation": "bicubic", "resize_mode": "shortest", "size": 24} | OPENAI
+    names = {"image_processor_type": "JinaCLIPImageProcessor", "processor_class": "JinaCLIPProcessor"}
+    write_json(folder / "preprocessor_config.json", preprocess | names)
+    plain = ["text_embeddings", "image_embeddings"]
+    export_both(model, folder, 24, False, plain + [f"l2norm_{output}" for output in plain], [])
+    return Bundle(
+        name="jina-clip",
+        layout=4,
+        note="Jina CLIP v2: ids without a mask, which the graph makes of the pad's id; XLM-RoBERTa's pieces; open_clip's pixels",
+        images=reference.OpenClipImages(preprocess),
+        texts=jina_texts(folder),
+        encode_images=model.get_image_features,
+        encode_texts=lambda ids, mask: model.get_text_features(ids),
+        image_graph="onnx/model.onnx",
+        text_graph="onnx/model.onnx",
+        image_output="image_embeddings",
+        text_output="text_embeddings",
+    )
+
+
+def jina_clip_unmasked(sources: Sources) -> Bundle:
+    """The same texts with a graph that takes padding for words, so that none may reach it."""
+    folder, model = jina_folder(sources, "jina-clip-unmasked", False, 64)
+    axes = {"input_ids": {0: "text_batch_size", 1: "sequence_length"}, "text_embeddings": {0: "text_batch_size"}}
+    ids = {"input_ids": torch.full((2, 9), 5)}
+    texts = remote.JinaTexts(model).eval()
+    models.export(texts, ids, ["text_embeddings"], folder / "onnx/model.onnx", axes)
+    return Bundle(
+        name="jina-clip-unmasked",
+        layout=4,
+        note="text tower alone, whose graph takes ids without a mask and padding for words: texts run unpadded",
+        texts=jina_texts(folder),
+        encode_texts=lambda ids, mask: model.get_text_features(ids),
+        text_graph="onnx/model.onnx",
+        text_output="text_embeddings",
+        is_unpadded=True,
+    )
+
+
+ALL = [siglip2, siglip2_gemma, chinese_clip, jina_clip, jina_clip_unmasked]

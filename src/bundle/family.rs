@@ -13,12 +13,15 @@ pub(super) struct TextRules {
     pub(super) longest_context: Option<usize>,
     /// Whether texts are padded to the full context, and the padding is seen.
     pub(super) is_padded_full: bool,
+    /// Whether its graphs tell padding by its id, so that they need no mask.
+    pub(super) hides_padding: bool,
 }
 
 const PLAIN: TextRules = TextRules {
     usual_context: None,
     longest_context: None,
     is_padded_full: false,
+    hides_padding: false,
 };
 
 /// Trained on texts padded to 64 tokens. Configs leave the length out where it is `SiglipTextConfig`'s default, which is
@@ -29,7 +32,27 @@ const SIGLIP: TextRules = TextRules {
     ..PLAIN
 };
 
-const FAMILIES: [(&str, TextRules); 2] = [("siglip", SIGLIP), ("siglip2", SIGLIP)];
+/// Trained on 52 tokens, cn_clip's `context_length`. Config and tokenizer state the 512 of the BERT that training began
+/// with, whose positions beyond 52 were never trained with images.
+const CHINESE_CLIP: TextRules = TextRules {
+    longest_context: Some(52),
+    ..PLAIN
+};
+
+/// The `max_length` of `encode_text` in its own code, and the longest texts that it was trained on with images; its
+/// tokenizer states 8194. The text tower's own code makes the mask, of all ids that are not the pad's.
+const JINA_CLIP: TextRules = TextRules {
+    longest_context: Some(512),
+    hides_padding: true,
+    ..PLAIN
+};
+
+const FAMILIES: [(&str, TextRules); 4] = [
+    ("siglip", SIGLIP),
+    ("siglip2", SIGLIP),
+    ("chinese_clip", CHINESE_CLIP),
+    ("jina_clip", JINA_CLIP),
+];
 
 /// The family that a config names, "" where it names none.
 pub(super) fn name(config: Option<&Json>) -> Result<String> {
@@ -50,4 +73,19 @@ pub(super) fn text_rules(family: &str) -> TextRules {
         .iter()
         .find(|(name, _)| is_of(name))
         .map_or(PLAIN, |(_, rules)| *rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_have_the_rules_of_the_whole() {
+        assert_eq!(text_rules("siglip_text_model"), SIGLIP);
+        assert_eq!(text_rules("siglip2"), SIGLIP);
+        assert_eq!(text_rules("jina_clip_text"), JINA_CLIP);
+        assert_eq!(text_rules("siglipper"), PLAIN);
+        assert_eq!(text_rules("clip"), PLAIN);
+        assert_eq!(text_rules(""), PLAIN);
+    }
 }

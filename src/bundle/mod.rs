@@ -143,6 +143,8 @@ pub struct TextConfig {
     pub context_length: Option<usize>,
     /// Whether padding always goes to the full context; otherwise the graph decides.
     pub is_padded_full: bool,
+    /// Whether a graph without a mask is to tell padding by its id. Where one is found not to, texts are not padded.
+    pub hides_padding: bool,
     /// What padding is made of.
     pub pad: Pad,
     /// The token replaced by id 0 (open_clip's `strip_sep_token`), where there is one.

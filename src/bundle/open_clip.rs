@@ -126,7 +126,8 @@ fn image_config(
     }
 }
 
-fn preprocess_of(config: &Json, layout: Layout) -> Result<Preprocess> {
+/// What open_clip's `image_transform_v2` does with the keys of its `PreprocessCfg`.
+pub(super) fn preprocess_of(config: &Json, layout: Layout) -> Result<Preprocess> {
     let (height, width) = config.side_or_sides("size")?.unwrap_or((224, 224));
     config.choice("mode", &[("RGB", ())])?;
     let filter = config.choice(
@@ -241,6 +242,7 @@ fn text_files(
                     .map_or(DEFAULT_CONTEXT, |length| length as usize),
             ),
             is_padded_full: true,
+            hides_padding: false,
             pad,
             stripped_token: if strips == Some(true) {
                 token("sep_token")?

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::family::{self, TextRules};
 use super::json::Json;
 use super::{
-    Activation, Bundle, Graphs, Head, ImageFiles, Pad, TextConfig, TextFiles, Unstated, needed,
-    with_weights,
+    Activation, Bundle, Graphs, Head, ImageFiles, Layout, Pad, TextConfig, TextFiles, Unstated,
+    needed, open_clip, with_weights,
 };
 use crate::clean::Cleaning;
 use crate::error::{Error, Result};
@@ -78,6 +78,9 @@ const CLASSES: [(&str, Defaults); 6] = [
     ("Bit", BIT),
     ("DeiT", DEIT),
 ];
+
+/// The class of Jina CLIP's own code, whose steps and keys are open_clip's.
+const JINA_CLIP: &str = "JinaCLIP";
 
 /// Patches alone, as SigLIP has them.
 const PATCHES: ImageTokens = ImageTokens {
@@ -255,6 +258,9 @@ fn tokens(config: &Json) -> Result<Option<ImageTokens>> {
 }
 
 fn preprocess(config: &Json) -> Result<Preprocess> {
+    if class(config)?.as_deref() == Some(JINA_CLIP) {
+        return open_clip::preprocess_of(config, Layout::OpenClip);
+    }
     let defaults = defaults(config)?;
     let does = |key: &str, default| Ok::<_, Error>(config.bool(key)?.unwrap_or(default));
     let resize = if does("do_resize", true)? {
@@ -289,31 +295,41 @@ fn preprocess(config: &Json) -> Result<Preprocess> {
     })
 }
 
-fn defaults(config: &Json) -> Result<Defaults> {
-    let key = if config.has("image_processor_type") {
+/// The key that names the class of image processor.
+fn class_key(config: &Json) -> &'static str {
+    if config.has("image_processor_type") {
         "image_processor_type"
     } else {
         "feature_extractor_type"
-    };
-    let Some(name) = config.string(key)? else {
-        return Ok(CLIP);
-    };
-    let class = [
+    }
+}
+
+/// The class of image processor without what all their names end in; the whole name where it ends otherwise.
+fn class(config: &Json) -> Result<Option<String>> {
+    const ENDINGS: [&str; 4] = [
         "ImageProcessorFast",
         "ImageProcessorPil",
         "ImageProcessor",
         "FeatureExtractor",
-    ]
-    .iter()
-    .find_map(|suffix| name.strip_suffix(suffix));
-    let known = CLASSES.iter().find(|(known, _)| Some(*known) == class);
-    let names: Vec<String> = CLASSES
-        .iter()
-        .map(|(name, _)| format!("{name}ImageProcessor"))
-        .collect();
+    ];
+    let name = config.string(class_key(config))?;
+    let without = |name: String| {
+        let class = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending));
+        class.unwrap_or(&name).to_owned()
+    };
+    Ok(name.map(without))
+}
+
+fn defaults(config: &Json) -> Result<Defaults> {
+    let Some(class) = class(config)? else {
+        return Ok(CLIP);
+    };
+    let known = CLASSES.iter().find(|(known, _)| *known == class);
+    let names = CLASSES.iter().map(|(name, _)| *name).chain([JINA_CLIP]);
+    let names: Vec<String> = names.map(|name| format!("{name}ImageProcessor")).collect();
     known
         .map(|(_, defaults)| *defaults)
-        .ok_or_else(|| config.wrong(key, format!("one of {}", names.join(", "))))
+        .ok_or_else(|| config.wrong(class_key(config), format!("one of {}", names.join(", "))))
 }
 
 fn resize(config: &Json, defaults: Defaults) -> Result<Resize> {
@@ -415,6 +431,7 @@ fn text_files(
             splitting: splitting(tokenizer_config.as_ref())?,
             context_length: context_length(config, tokenizer_config.as_ref(), rules)?,
             is_padded_full: rules.is_padded_full,
+            hides_padding: rules.hides_padding,
             pad: pad(config, tokenizer_config.as_ref(), special.as_ref())?,
             stripped_token: None,
             vocabulary_size: vocabulary_size(config)?,
@@ -492,4 +509,46 @@ fn pad(
         _ => None,
     };
     Ok(Pad::Id(id.unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The context length of a family whose config and tokenizer state these.
+    fn context(family: &str, positions: u32, tokens: &str) -> Option<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            Json::open(&path).unwrap()
+        };
+        let positions = match positions {
+            0 => String::new(),
+            count => format!(r#", "text_config": {{"max_position_embeddings": {count}}}"#),
+        };
+        let config = open(
+            "config.json",
+            format!(r#"{{"model_type": "{family}"{positions}}}"#),
+        );
+        let tokenizer = open(
+            "tokenizer_config.json",
+            format!(r#"{{"model_max_length": {tokens}}}"#),
+        );
+        context_length(Some(&config), Some(&tokenizer), family::text_rules(family)).unwrap()
+    }
+
+    #[test]
+    fn contexts_are_what_training_had() {
+        const NO_LIMIT: &str = "1000000000000000019884624838656";
+        assert_eq!(context("clip", 77, "77"), Some(77));
+        assert_eq!(context("clip", 0, NO_LIMIT), None);
+        assert_eq!(context("siglip", 0, NO_LIMIT), Some(64));
+        assert_eq!(context("siglip", 16, NO_LIMIT), Some(16));
+        assert_eq!(context("chinese_clip", 512, "512"), Some(52));
+        assert_eq!(context("chinese_clip", 24, "512"), Some(24));
+        assert_eq!(context("jina_clip", 0, "8194"), Some(512));
+    }
 }

@@ -106,6 +106,7 @@ fn text_facts(bundle: &Bundle, tower: &TextTower) -> Result<Vec<(&'static str, V
             settings.pad_id
         ),
         Padding::Full => format!("to the full context, with id {}", settings.pad_id),
+        Padding::None => "none: texts of one length run together".to_owned(),
     };
     let mut facts = vec![
         ("context length", json!(settings.context_length)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis, concatenate};
 
 use super::{Batch, Role, RowGraph, row_output};
 use crate::bundle::{Pad, TextFiles};
@@ -50,12 +50,34 @@ impl TextTower {
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
         let tokenizer = tokenizer(&graph, port.shape[1], files)?;
-        Ok(Self {
+        let mut tower = Self {
             width: graph.row_shape()?.1,
             graph,
             tokenizer,
             fixed_batch: port.shape[0],
-        })
+        };
+        let is_asked = tower.tokenizer.settings().padding == Padding::Longest
+            && tower.graph.port(Role::Mask).is_none();
+        if is_asked && !tower.hides_padding()? {
+            tower.tokenizer.set_padding(Padding::None);
+        }
+        Ok(tower)
+    }
+
+    /// Whether padding leaves a text's row as it is, by running one without and with it.
+    fn hides_padding(&self) -> Result<bool> {
+        /// How much rounding may do. A graph of 8-bit integers is off by more, and is then given no padding.
+        const EQUAL: f32 = 1.0 - 1e-6;
+        let tokens = self.tokenizer.encode(&["a photo of a cat"])?;
+        let mut padded = tokens.clone();
+        let pad = i64::from(self.tokenizer.settings().pad_id);
+        let padding = |value| Array2::from_elem((1, tokens.ids.ncols()), value);
+        padded.ids = concatenate![Axis(1), tokens.ids, padding(pad)];
+        padded.mask = concatenate![Axis(1), tokens.mask, padding(0)];
+        let scores = self
+            .encode_tokens(&tokens)?
+            .scores(&self.encode_tokens(&padded)?)?;
+        Ok(scores[[0, 0]] >= EQUAL)
     }
 
     /// The width of each row.
@@ -99,13 +121,37 @@ impl TextTower {
         order.sort_by_key(|&index| texts[index].ids.len());
 
         let mut parts = Vec::new();
-        for positions in order.chunks(self.fixed_batch.unwrap_or(batch.max(1))) {
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let lengths = rest.iter().map(|&index| texts[index].ids.len());
+            let (positions, others) = rest.split_at(self.at_once(lengths, batch));
             parts.push(self.run(positions.iter().map(|&index| &texts[index]).collect())?);
+            rest = others;
         }
         Ok(TextRows {
             rows: Embeddings::concat(self.width, &parts)?.sorted_back(&order),
             cut,
         })
+    }
+
+    /// How many of the next texts run together, whose `lengths` never fall.
+    fn at_once(&self, lengths: impl Iterator<Item = usize> + Clone, batch: usize) -> usize {
+        /// The most ids of one run, padding included; a single text may have more. What attention takes of memory grows
+        /// with it.
+        const MOST: usize = 1 << 14;
+        let settings = self.tokenizer.settings();
+        let padding = settings.padding;
+        let first = lengths.clone().next();
+        let fits = |(position, length): &(usize, usize)| {
+            let length = match padding {
+                Padding::Full => settings.context_length,
+                Padding::Longest | Padding::None => *length,
+            };
+            let is_equal = padding != Padding::None || Some(length) == first;
+            *position == 0 || is_equal && (position + 1) * length <= MOST
+        };
+        let most = self.fixed_batch.unwrap_or(batch.max(1));
+        lengths.take(most).enumerate().take_while(fits).count()
     }
 
     /// The row of one text whose ids and padding are given, whatever this tower's settings are.
@@ -162,9 +208,10 @@ fn tokenizer(
             states: "how many tokens a text may have (max_position_embeddings or model_max_length)",
         }
     })?;
-    // A graph that takes no mask sees the padding as it sees words, so it must get what it was trained with.
-    let is_full =
-        config.is_padded_full || fixed_length.is_some() || graph.port(Role::Mask).is_none();
+    // A graph that takes no mask sees the padding as it sees words, so it must get what it was trained with, unless it
+    // makes its own mask.
+    let sees_padding = graph.port(Role::Mask).is_none() && !config.hides_padding;
+    let is_full = config.is_padded_full || fixed_length.is_some() || sees_padding;
     let mut settings = TextSettings {
         cleaning: config.cleaning,
         splitting: config.splitting,
