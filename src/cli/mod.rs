@@ -322,6 +322,7 @@ impl Common {
             towers,
             threads,
             batch: self.batch.into(),
+            rows: None,
             notice: self.notice(),
         }
     }
