@@ -201,6 +201,21 @@ impl DualEncoder {
             .ok_or_else(|| no_tower(&self.bundle, "text"))
     }
 
+    /// An error where the image tower gives several rows for an image and one is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SeveralRows`].
+    pub fn require_one_row(&self) -> Result<()> {
+        match self.image.as_ref().map(ImageTower::rows_per_image) {
+            Some(count) if count > 1 => Err(Error::SeveralRows {
+                path: self.bundle.path.clone(),
+                count,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The width of every row.
     pub fn width(&self) -> usize {
         let image = self.image.as_ref().map(ImageTower::width);

@@ -119,6 +119,14 @@ pub enum Error {
         /// Its outputs.
         found: String,
     },
+    /// An image has several rows where one was needed.
+    #[error("{}: image tower gives {count} rows for an image, expected one", path.display())]
+    SeveralRows {
+        /// The bundle's folder.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// What should name a model of a hub does not.
     #[error("{found}: not a model of a hub, which is OWNER/NAME or OWNER/NAME@REVISION: {problem}")]
     NotAHubName {
@@ -470,6 +478,9 @@ impl Error {
             Error::RowsUnknown { .. } => {
                 "say which with --rows cls, mean, pooled or patches, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
             }
+            Error::SeveralRows { .. } => {
+                "choose another kind than patches with --rows, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
+            }
             Error::NotAHubName { .. } => {
                 "give a name such as someone/clip, or the path of a folder"
             }
@@ -487,7 +498,10 @@ impl Error {
             Error::NoTower { tower: "image", .. } => {
                 "this bundle encodes texts only; choose another with --model"
             }
-            Error::NoTower { .. } => "this bundle encodes images only; choose another with --model",
+            Error::NoTower { .. } => {
+                "this bundle encodes images only: embed and index them, and search by an image; for words and labels choose \
+                 another with --model"
+            }
             Error::TemplateWithoutPlace { .. } => "write a template such as \"a photo of a {}.\"",
             Error::NoIndex { .. } => {
                 "make one with diptych index PATH, or name another with --index"

@@ -54,6 +54,7 @@ mod cluster;
 mod embedding;
 mod encoder;
 mod error;
+mod float_resample;
 mod graph_file;
 mod hex;
 mod hub;

@@ -1,6 +1,6 @@
 //! The configs of transformers: `preprocessor_config.json`, `config.json`, `tokenizer_config.json`.
 //!
-//! Defaults are those of the image processor's class in transformers 5 (Pillow back-end), since a saved config may
+//! Defaults are those of the image processor's class in transformers 5 (Pillow back-end where it has one), since a saved config may
 //! leave out what equals its class's default.
 
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ struct Defaults {
     has_crop: bool,
     mean: [f64; 3],
     std: [f64; 3],
+    reference: Reference,
 }
 
 const CLIP: Defaults = Defaults {
@@ -41,13 +42,13 @@ const CLIP: Defaults = Defaults {
     has_crop: true,
     mean: OPENAI_MEAN,
     std: OPENAI_STD,
+    reference: Reference::Transformers,
 };
 const SIGLIP: Defaults = Defaults {
-    filter: Filter::Bicubic,
-    is_shortest: true,
     has_crop: false,
     mean: HALF,
     std: HALF,
+    ..CLIP
 };
 const VIT: Defaults = Defaults {
     filter: Filter::Bilinear,
@@ -55,6 +56,7 @@ const VIT: Defaults = Defaults {
     has_crop: false,
     mean: HALF,
     std: HALF,
+    ..CLIP
 };
 const BIT: Defaults = Defaults {
     mean: OPENAI_MEAN,
@@ -67,16 +69,25 @@ const DEIT: Defaults = Defaults {
     has_crop: true,
     mean: IMAGENET_MEAN,
     std: IMAGENET_STD,
+    ..CLIP
+};
+/// It has no Pillow back-end.
+const DINOV3: Defaults = Defaults {
+    mean: IMAGENET_MEAN,
+    std: IMAGENET_STD,
+    reference: Reference::Torchvision,
+    ..VIT
 };
 
 /// The classes whose steps are those of this file: resize, crop, rescale, normalise.
-const CLASSES: [(&str, Defaults); 6] = [
+const CLASSES: [(&str, Defaults); 7] = [
     ("CLIP", CLIP),
     ("ChineseCLIP", CLIP),
     ("Siglip", SIGLIP),
     ("ViT", VIT),
     ("Bit", BIT),
     ("DeiT", DEIT),
+    ("DINOv3ViT", DINOV3),
 ];
 
 /// The class of Jina CLIP's own code, whose steps and keys are open_clip's.
@@ -287,7 +298,7 @@ fn preprocess(config: &Json) -> Result<Preprocess> {
         resize,
         filter: filter(config, defaults)?,
         crop,
-        reference: Reference::Transformers,
+        reference: defaults.reference,
         fill: [0; 3],
         rescale: does("do_rescale", true)?.then_some(rescale),
         mean: channels("image_mean", defaults.mean, 0.0)?,
@@ -396,11 +407,19 @@ fn filter(config: &Json, defaults: Defaults) -> Result<Filter> {
         return Ok(defaults.filter);
     };
     let whole = (code >= 0.0 && code.fract() == 0.0).then_some(code as u64);
-    whole.and_then(Filter::from_code).ok_or_else(|| {
-        config.wrong(
-            "resample",
-            "0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box or 5 hamming",
-        )
+    let filter = whole.and_then(Filter::from_code);
+    match (filter, defaults.reference) {
+        (Some(Filter::Bilinear | Filter::Bicubic), _) | (Some(_), Reference::Transformers) => {
+            filter
+        }
+        _ => None,
+    }
+    .ok_or_else(|| {
+        let expected = match defaults.reference {
+            Reference::Torchvision => "2 bilinear or 3 bicubic, which torchvision has for floats",
+            _ => "0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box or 5 hamming",
+        };
+        config.wrong("resample", expected)
     })
 }
 

@@ -31,6 +31,11 @@ impl ClassArguments {
         inputs::labels(self.labels.as_deref(), self.labels_file.as_deref())
     }
 
+    /// Whether labels were given.
+    pub(super) fn are_given(&self) -> bool {
+        self.labels.is_some() || self.labels_file.is_some()
+    }
+
     /// Those given, else those that the bundle states, else the plain one.
     pub(super) fn templates(&self, bundle: &Bundle) -> Result<Vec<String>> {
         inputs::templates(

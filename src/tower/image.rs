@@ -32,6 +32,8 @@ pub struct ImageTower {
     graph: RowGraph,
     preprocess: Preprocess,
     rows_per_image: usize,
+    /// How many patches lie below each other, and side by side, where configs state their size.
+    grid: Option<(usize, usize)>,
     width: usize,
     /// The only batch size that the graph takes, if it is fixed.
     fixed_batch: Option<usize>,
@@ -64,6 +66,7 @@ impl ImageTower {
         let (rows_per_image, width) = graph.row_shape()?;
         Ok(Self {
             rows_per_image,
+            grid: files.tokens.and_then(|tokens| tokens.grid(side)),
             width,
             graph,
             preprocess,
@@ -74,6 +77,14 @@ impl ImageTower {
     /// How many rows an image has: one, or as many as it has patches where [`Rows::Patches`] are asked for.
     pub fn rows_per_image(&self) -> usize {
         self.rows_per_image
+    }
+
+    /// How many patches of an image lie below each other, and side by side, where each has a row.
+    ///
+    /// All in one line where no config states the size of a patch.
+    pub fn patches(&self) -> Option<(usize, usize)> {
+        let pooling = self.graph.output.pooling?;
+        (pooling.rows == Rows::Patches).then(|| self.grid.unwrap_or((1, self.rows_per_image)))
     }
 
     /// What is made a row of, in words: the output of the graph, and what is taken of it.
@@ -305,7 +316,10 @@ impl Kinds {
             pooling: Some(Pooling {
                 rows,
                 leading: self.tokens.map_or(0, |tokens| tokens.leading()),
-                parts: self.tokens.and_then(|tokens| tokens.patches(self.side)),
+                parts: self
+                    .tokens
+                    .and_then(|tokens| tokens.grid(self.side))
+                    .map(|(down, across)| down * across),
             }),
         })
     }

@@ -123,11 +123,11 @@ impl ImageTokens {
         usize::from(self.has_class) + self.registers
     }
 
-    /// How many patches an image of this height and width has, where the size of a patch is known; what is left over at
-    /// the right and the bottom belongs to none.
-    pub(crate) fn patches(&self, (height, width): (usize, usize)) -> Option<usize> {
+    /// How many patches lie below each other, and side by side, in an image of this height and width, where the size of
+    /// a patch is known; what is left over at the bottom and the right belongs to none.
+    pub(crate) fn grid(&self, (height, width): (usize, usize)) -> Option<(usize, usize)> {
         let (high, wide) = self.patch?;
-        Some((height / high as usize) * (width / wide as usize))
+        Some((height / high as usize, width / wide as usize))
     }
 }
 
@@ -207,6 +207,6 @@ mod tests {
             usual: Some(Rows::Cls),
         };
         assert_eq!(tokens.leading(), 5);
-        assert_eq!(tokens.patches((28, 30)), Some(8));
+        assert_eq!(tokens.grid((28, 30)), Some((2, 4)));
     }
 }
