@@ -125,7 +125,8 @@ impl DualEncoder {
     /// # Errors
     ///
     /// Those of [`Bundle::open`] and [`runtime::start`]; [`Error::Graph`] and [`Error::GraphInterface`] for graphs
-    /// that cannot be a tower's; [`Error::TowersDiffer`] if they give rows of different widths.
+    /// that cannot be a tower's; [`Error::TowersDiffer`] if they give rows of different widths; [`Error::Dim`] if rows are
+    /// to be cut to more values than they have, or to none.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, &EncoderOptions::default())
     }
@@ -158,6 +159,10 @@ impl DualEncoder {
             batch: options.batch.max(1),
         };
         encoder.check_widths()?;
+        if let Some(dim) = encoder.bundle.dim {
+            encoder.image = encoder.image.map(|tower| tower.cut(dim)).transpose()?;
+            encoder.text = encoder.text.map(|tower| tower.cut(dim)).transpose()?;
+        }
         if encoder.calibration.scale.is_none() {
             encoder.calibration = encoder.unstated()?;
         }

@@ -105,6 +105,16 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// Rows have fewer values than were to be kept, or none were.
+    #[error("{}: its rows have {width} values and cannot be cut to {asked}, expected 1 to {width}", path.display())]
+    Dim {
+        /// The graph.
+        path: PathBuf,
+        /// To how many values rows were to be cut.
+        asked: usize,
+        /// How many they have.
+        width: usize,
+    },
     /// What should name a kind of rows does not.
     #[error("rows are {found:?}, expected cls, mean, pooled or patches")]
     BadRows {
@@ -475,6 +485,9 @@ impl Error {
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
             Error::NoPrecision { .. } => "give one that is there with --precision",
+            Error::Dim { .. } => {
+                "give a width that rows have with --dim, or leave it out to keep all"
+            }
             Error::RowsUnknown { .. } => {
                 "say which with --rows cls, mean, pooled or patches, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
             }

@@ -3,6 +3,7 @@
 //! The vocabulary and its rules come from the bundle's `tokenizer.json`; cleaning, context length and padding come
 //! from [`TextSettings`], which the bundle fills in. Nothing here knows a model.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,8 @@ pub struct Tokenizer {
     path: PathBuf,
     settings: TextSettings,
     inner: tokenizers::Tokenizer,
+    /// What stands before each text.
+    prefix: String,
     /// The start and end tokens, where they are set here and not by the file.
     ends: Option<[u32; 2]>,
 }
@@ -144,8 +147,23 @@ impl Tokenizer {
             path: path.to_owned(),
             settings,
             inner,
+            prefix: String::new(),
             ends,
         })
+    }
+
+    /// This tokenizer with a text, such as "search_query: ", that stands before each text.
+    #[must_use]
+    pub fn with_prefix(self, prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            ..self
+        }
+    }
+
+    /// What stands before each text; most often nothing.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     pub(crate) fn with_settings(self, settings: TextSettings) -> Self {
@@ -203,7 +221,11 @@ impl Tokenizer {
 
     /// The ids of one text, cut but not padded.
     pub(crate) fn text_ids(&self, text: &str) -> Result<TextIds> {
-        let (text, is_long) = limited(text);
+        let whole = match self.prefix.as_str() {
+            "" => Cow::Borrowed(text),
+            prefix => Cow::Owned(format!("{prefix}{text}")),
+        };
+        let (text, is_long) = limited(&whole);
         let text = self.settings.cleaning.apply(text);
         let failed = |source| Error::Tokenizer {
             path: self.path.clone(),

@@ -230,6 +230,8 @@ fn cache_file(bundle: &Bundle, labels: &[String], templates: &[String]) -> Optio
     // What this version makes of a text may differ from what another one did.
     name.update(env!("CARGO_PKG_VERSION"));
     name.update(bundle.fingerprint().ok()?);
+    let prefix = bundle.text.as_ref().map_or("", |text| &text.text.prefix);
+    name.update(prefix);
     let texts = labels.iter().map(String::as_str).chain(["\n"]);
     for text in texts.chain(templates.iter().map(String::as_str)) {
         name.update(text);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::{Layout, Towers};
+use super::{Layout, Towers, sentence};
 use crate::error::{Error, Result};
 
 /// The precisions to take graphs of, as published names end: `fp32` is `vision_model.onnx`, `fp16`
@@ -180,6 +180,9 @@ pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'sta
                 "tokenizer.json",
                 "tokenizer_config.json",
                 "special_tokens_map.json",
+                sentence::NAMES[0],
+                sentence::NAMES[1],
+                sentence::NAMES[2],
             ],
         ),
         Layout::OpenClip => (

@@ -15,6 +15,10 @@ pub(super) struct TextRules {
     pub(super) is_padded_full: bool,
     /// Whether its graphs tell padding by its id, so that they need no mask.
     pub(super) hides_padding: bool,
+    /// What stands before a text that looks for images, in families whose texts say what they are for.
+    pub(super) prefix: &'static str,
+    /// Whether a text's values are brought to mean 0 and variance 1.
+    pub(super) has_layer_norm: bool,
 }
 
 const PLAIN: TextRules = TextRules {
@@ -22,6 +26,8 @@ const PLAIN: TextRules = TextRules {
     longest_context: None,
     is_padded_full: false,
     hides_padding: false,
+    prefix: "",
+    has_layer_norm: false,
 };
 
 /// Trained on texts padded to 64 tokens. Configs leave the length out where it is `SiglipTextConfig`'s default, which is
@@ -47,11 +53,20 @@ const JINA_CLIP: TextRules = TextRules {
     ..PLAIN
 };
 
-const FAMILIES: [(&str, TextRules); 4] = [
+/// What the card of `nomic-embed-vision-v1.5` does to texts, in code that is in no file. The first version (v1) was
+/// trained without the norm, and its files say nothing else.
+const NOMIC: TextRules = TextRules {
+    prefix: "search_query: ",
+    has_layer_norm: true,
+    ..PLAIN
+};
+
+const FAMILIES: [(&str, TextRules); 5] = [
     ("siglip", SIGLIP),
     ("siglip2", SIGLIP),
     ("chinese_clip", CHINESE_CLIP),
     ("jina_clip", JINA_CLIP),
+    ("nomic_bert", NOMIC),
 ];
 
 /// The family that a config names, "" where it names none.

@@ -38,6 +38,21 @@ impl Json {
         }
     }
 
+    /// The objects in a file that is a list of them.
+    pub(crate) fn open_list(path: &Path) -> Result<Vec<Self>> {
+        let bytes = fs::read(path).map_err(Error::read(path))?;
+        let values: Vec<Value> = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+            path: path.to_owned(),
+            source,
+        })?;
+        let object = |(place, value)| Self {
+            path: path.to_owned(),
+            at: format!("[{place}]"),
+            value,
+        };
+        Ok(values.into_iter().enumerate().map(object).collect())
+    }
+
     /// The content of the first of `names` that exists in `folder`.
     pub(crate) fn open_first(folder: &Path, names: &[&str]) -> Result<Option<Self>> {
         let path = names
@@ -152,6 +167,13 @@ impl Json {
     /// A whole number of at least 1 that counts pixels or tokens.
     pub(crate) fn count(&self, key: &str) -> Result<Option<u32>> {
         self.read(key, "a whole number from 1 to 65535", count)
+    }
+
+    /// Whole numbers of at least 1.
+    pub(crate) fn counts(&self, key: &str) -> Result<Option<Vec<u32>>> {
+        self.read(key, "a list of whole numbers from 1 to 65535", |value| {
+            value.as_array()?.iter().map(count).collect()
+        })
     }
 
     /// A whole number that counts what there may be none of.

@@ -4,10 +4,12 @@
 //! a graph can say (image side, context length, outputs) is reconciled by the tower.
 
 mod choice;
+mod dim;
 mod family;
 mod json;
 mod open_clip;
 mod overrides;
+mod sentence;
 mod transformers;
 
 use std::collections::BTreeSet;
@@ -151,6 +153,12 @@ pub struct TextConfig {
     pub stripped_token: Option<String>,
     /// The size of the vocabulary that the text tower was made for, where stated.
     pub vocabulary_size: Option<usize>,
+    /// What stands before each text, such as "search_query: "; most often nothing.
+    pub prefix: String,
+    /// What a text's row is made of where a graph gives a row for each token, where files say so.
+    pub rows: Option<Rows>,
+    /// Whether a text's values are brought to mean 0 and variance 1 before they are cut and brought to unit length.
+    pub has_layer_norm: bool,
 }
 
 /// What padding is made of.
@@ -181,6 +189,11 @@ pub struct BundleOptions {
     pub towers: Towers,
     /// The precisions of their graphs.
     pub precisions: Precisions,
+    /// To how many values rows are cut before they are brought to unit length; `None` keeps all, or as many as a config
+    /// says.
+    pub dim: Option<usize>,
+    /// What stands before each text, in place of what files say.
+    pub prefix: Option<String>,
 }
 
 /// A model on disk.
@@ -210,6 +223,11 @@ pub struct Bundle {
     pub templates: Option<Vec<String>>,
     /// What no file states, and was taken nonetheless.
     pub unstated: Vec<Unstated>,
+    /// To how many values rows are cut before they are brought to unit length, where to fewer than all. Rows of
+    /// different widths lie in different spaces.
+    pub dim: Option<usize>,
+    /// The bundle that the text half is of, where it is another one: see [`Bundle::pair`].
+    pub text_bundle: Option<Box<Bundle>>,
     /// Every file that settings or weights are read from.
     pub files: Vec<PathBuf>,
 }
@@ -275,9 +293,54 @@ impl Bundle {
             Layout::Immich | Layout::OpenClip => open_clip::open(path, &graphs)?,
         };
         overrides::apply(&mut bundle)?;
+        dim::apply(&mut bundle, options.dim)?;
+        if let (Some(prefix), Some(text)) = (&options.prefix, &mut bundle.text) {
+            text.text.prefix.clone_from(prefix);
+            let unstated = &mut bundle.unstated;
+            unstated.retain(|unstated| unstated.option != transformers::PREFIX);
+        }
         bundle.files.sort();
         bundle.files.dedup();
         Ok(bundle)
+    }
+
+    /// The image half of one bundle and the text half of another, whose rows lie in one space: models that are
+    /// published as two, such as `nomic-embed-vision-v1.5` and `nomic-embed-text-v1.5`.
+    ///
+    /// Nothing tells whether they do. The step from scores to probabilities is that of `image` unless `text` states a
+    /// scale. The fingerprint is over both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoTower`] if a half is not there.
+    pub fn pair(image: Bundle, text: Bundle) -> Result<Self> {
+        let lacks = |bundle: &Bundle, tower| Error::NoTower {
+            path: bundle.path.clone(),
+            tower,
+        };
+        if image.image.is_none() {
+            return Err(lacks(&image, "image"));
+        }
+        if text.text.is_none() {
+            return Err(lacks(&text, "text"));
+        }
+        let of_text = text
+            .unstated
+            .iter()
+            .filter(|unstated| !image.unstated.contains(unstated));
+        Ok(Self {
+            text: text.text.clone(),
+            head: if text.head.scale.is_some() {
+                text.head
+            } else {
+                image.head
+            },
+            templates: text.templates.clone().or(image.templates),
+            unstated: image.unstated.iter().chain(of_text).cloned().collect(),
+            dim: image.dim.or(text.dim),
+            text_bundle: Some(Box::new(text)),
+            ..image
+        })
     }
 
     /// The element type of most weights of the graph in file `path`, such as "float32" or "int8".
@@ -290,7 +353,8 @@ impl Bundle {
     }
 
     /// SHA-256 over every file of the bundle, as hexadecimal digits: two bundles with equal fingerprints give equal
-    /// rows. It covers the files of the towers and precisions that the bundle was opened with.
+    /// rows. It covers the files of the towers and precisions that the bundle was opened with, and what rows are cut to.
+    /// Texts with another prefix lie in the same space, so what a caller puts before them is not covered.
     ///
     /// # Cost
     ///
@@ -301,6 +365,23 @@ impl Bundle {
     ///
     /// [`Error::Read`] if a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
+        let own = self.files_fingerprint()?;
+        let text = self.text_bundle.as_ref();
+        let text = text.map(|bundle| bundle.files_fingerprint()).transpose()?;
+        if text.is_none() && self.dim.is_none() {
+            return Ok(own);
+        }
+        let mut all = Sha256::new();
+        for part in [own, text.unwrap_or_default()] {
+            all.update(part);
+            all.update([0]);
+        }
+        all.update(self.dim.map(|dim| dim.to_string()).unwrap_or_default());
+        Ok(hex(&all.finalize()))
+    }
+
+    /// That of the files alone, without what a caller chose.
+    fn files_fingerprint(&self) -> Result<String> {
         let kept = self.fingerprint_file();
         let is_whole =
             |text: &String| text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -376,7 +457,7 @@ fn find_graphs(path: &Path, options: &BundleOptions) -> Result<Option<Graphs>> {
 /// The names of the files in a folder, and in those of its folders that a layout knows.
 pub(crate) fn list(path: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for folder in ["", "onnx/", "visual/", "textual/"] {
+    for folder in ["", "onnx/", "visual/", "textual/", "1_Pooling/"] {
         let entries = fs::read_dir(path.join(folder)).into_iter().flatten();
         let files = entries
             .flatten()

@@ -73,6 +73,8 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         head: head(model.as_ref()),
         templates: None,
         unstated: Vec::new(),
+        dim: None,
+        text_bundle: None,
         files,
     })
 }
@@ -250,6 +252,9 @@ fn text_files(
                 None
             },
             vocabulary_size: text_cfg.id("vocab_size")?.map(|size| size as usize),
+            prefix: String::new(),
+            rows: None,
+            has_layer_norm: false,
         },
     })
 }

@@ -5,12 +5,14 @@
 //!  "none_below": 0.2, "templates": ["a photo of a {}."],
 //!  "image": {"size": 224, "resize": "shortest", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1],
 //!            "rows": "cls"},
-//!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower"}}
+//!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower",
+//!           "prefix": "search_query: ", "rows": "mean", "layer_norm": false}}
 //! ```
 //!
 //! Every key may be left out. `logit_scale` is what scores are multiplied by, not its logarithm.
 
 use super::json::Json;
+use super::transformers::{CLEAN, LAYER_NORM, PAD_ID, PREFIX};
 use super::{Activation, Bundle, Head, ImageFiles, PLACE, Pad, TextConfig};
 use crate::clean::Cleaning;
 use crate::error::Result;
@@ -26,6 +28,14 @@ const KEYS: [&str; 7] = [
     "templates",
     "image",
     "text",
+];
+
+/// The keys that state what nothing else does, by the options that [`Unstated`](super::Unstated) names.
+const STATES: [(&str, &str); 4] = [
+    ("text.clean", CLEAN),
+    ("text.layer_norm", LAYER_NORM),
+    ("text.pad_id", PAD_ID),
+    ("text.prefix", PREFIX),
 ];
 
 const FILTERS: [(&str, Filter); 6] = [
@@ -53,6 +63,11 @@ pub(super) fn apply(bundle: &mut Bundle) -> Result<()> {
     json.refuse_unknown_keys(&KEYS)?;
     bundle.files.push(json.path().to_owned());
 
+    for (key, option) in STATES {
+        if json.has(key) {
+            bundle.unstated.retain(|unstated| unstated.option != option);
+        }
+    }
     head_overrides(&json, &mut bundle.head)?;
     bundle.templates = templates(&json)?;
     if let (Some(json), Some(image)) = (json.object("image")?, &mut bundle.image) {
@@ -139,7 +154,15 @@ fn image_overrides(json: &Json, image: &mut ImageFiles) -> Result<()> {
 }
 
 fn text_overrides(json: &Json, text: &mut TextConfig) -> Result<()> {
-    json.refuse_unknown_keys(&["context_length", "padding", "pad_id", "clean"])?;
+    json.refuse_unknown_keys(&[
+        "context_length",
+        "padding",
+        "pad_id",
+        "clean",
+        "prefix",
+        "rows",
+        "layer_norm",
+    ])?;
     if let Some(length) = json.count("context_length")? {
         text.context_length = Some(length as usize);
     }
@@ -150,5 +173,11 @@ fn text_overrides(json: &Json, text: &mut TextConfig) -> Result<()> {
         .choice("padding", &[("longest", false), ("full", true)])?
         .unwrap_or(text.is_padded_full);
     text.cleaning = json.choice("clean", &CLEANINGS)?.unwrap_or(text.cleaning);
+    if let Some(prefix) = json.string("prefix")? {
+        text.prefix = prefix;
+    }
+    let rows = [Rows::Cls, Rows::Mean, Rows::Pooled].map(|rows| (rows.name(), rows));
+    text.rows = json.choice("rows", &rows)?.or(text.rows);
+    text.has_layer_norm = json.bool("layer_norm")?.unwrap_or(text.has_layer_norm);
     Ok(())
 }

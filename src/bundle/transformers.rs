@@ -9,7 +9,7 @@ use super::family::{self, TextRules};
 use super::json::Json;
 use super::{
     Activation, Bundle, Graphs, Head, ImageFiles, Layout, Pad, TextConfig, TextFiles, Unstated,
-    needed, open_clip, with_weights,
+    needed, open_clip, sentence, with_weights,
 };
 use crate::clean::Cleaning;
 use crate::error::{Error, Result};
@@ -120,7 +120,7 @@ const CLIP_VISION: ImageTokens = ImageTokens {
 };
 
 /// The families whose order of tokens is known, by `model_type`, with the defaults of their classes.
-const FAMILIES: [(&str, ImageTokens); 9] = [
+const FAMILIES: [(&str, ImageTokens); 10] = [
     ("dinov2", DINO),
     (
         "dinov2_with_registers",
@@ -136,6 +136,7 @@ const FAMILIES: [(&str, ImageTokens); 9] = [
     ("clip_vision_model", CLIP_VISION),
     ("siglip", PATCHES),
     ("siglip_vision_model", PATCHES),
+    ("nomic_bert", CLASS),
 ];
 
 pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
@@ -157,8 +158,12 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
     };
     let head = head(config.as_ref())?;
     let mut unstated = Vec::new();
-    if text.is_some() {
-        unstated.extend(kept_capitals(path, config.as_ref())?);
+    if let Some(text) = &text {
+        let tokenizer_config = Json::open_first(path, &["tokenizer_config.json"])?;
+        let tokenizer_config = tokenizer_config.as_ref();
+        unstated.extend(kept_capitals(config.as_ref(), tokenizer_config)?);
+        unstated.extend(trained_padding(path, config.as_ref(), tokenizer_config)?);
+        unstated.extend(card_alone(&text.text));
     }
     Ok(Bundle {
         path: path.to_owned(),
@@ -168,23 +173,83 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         head,
         templates: None,
         unstated,
+        dim: None,
+        text_bundle: None,
         files,
     })
 }
 
+/// What stands on a model's card alone.
+fn card_alone(text: &TextConfig) -> Vec<Unstated> {
+    let mut unstated = Vec::new();
+    if !text.prefix.is_empty() {
+        unstated.push(Unstated {
+            what: "what stands before a text",
+            taken: format!("{:?}", text.prefix),
+            option: PREFIX,
+        });
+    }
+    if text.has_layer_norm {
+        unstated.push(Unstated {
+            what: "whether a text's values are normed to mean 0 and variance 1",
+            taken: "that they are, as of version 1.5 and not of version 1,".to_owned(),
+            option: LAYER_NORM,
+        });
+    }
+    unstated
+}
+
+/// Whether the model is a MobileCLIP, whose images alone of all CLIPs are not normalised.
+///
+/// Most of them have no causal mask, so that texts see their padding. They were trained with open_clip's, which is id
+/// 0, while the tokenizer published beside them names CLIP's end token.
+fn is_mobile_clip(path: &Path, config: Option<&Json>) -> Result<bool> {
+    let processor = Json::open_first(path, &["preprocessor_config.json"])?;
+    let normalizes = processor
+        .map(|json| json.bool("do_normalize"))
+        .transpose()?;
+    Ok(normalizes.flatten() == Some(false) && family::name(config)? == "clip")
+}
+
+/// That a MobileCLIP's padding is what it was trained with, and not what its tokenizer names.
+fn trained_padding(
+    path: &Path,
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+) -> Result<Option<Unstated>> {
+    let token = tokenizer_config
+        .map(|json| json.token("pad_token"))
+        .transpose()?;
+    let token = token.flatten().filter(|token| token != "!");
+    Ok(token
+        .filter(|_| matches!(is_mobile_clip(path, config), Ok(true)))
+        .map(|token| Unstated {
+            what: "what pads texts, which MobileCLIP sees",
+            taken: format!("id 0, as it was trained, and not {token:?}"),
+            option: PAD_ID,
+        }))
+}
+
+/// What says otherwise where no option of the program does.
+pub(super) const CLEAN: &str = "\"text\": {\"clean\": \"lower\"} in diptych.json";
+pub(super) const LAYER_NORM: &str = "\"text\": {\"layer_norm\": false} in diptych.json";
+pub(super) const PAD_ID: &str = "\"text\": {\"pad_id\": N} in diptych.json";
+pub(super) const PREFIX: &str = "--prefix";
+
 /// SigLIP 2 was trained on texts in lower case, but its first files name a class that keeps capitals, and transformers
 /// does as the class does.
-fn kept_capitals(path: &Path, config: Option<&Json>) -> Result<Option<Unstated>> {
-    let Some(json) = Json::open_first(path, &["tokenizer_config.json"])? else {
-        return Ok(None);
-    };
-    let class = json.string("tokenizer_class")?.unwrap_or_default();
+fn kept_capitals(
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+) -> Result<Option<Unstated>> {
+    let class = tokenizer_config.map(|json| json.string("tokenizer_class"));
+    let class = class.transpose()?.flatten().unwrap_or_default();
     let is_gemma = class.strip_suffix("Fast").unwrap_or(&class) == "GemmaTokenizer";
     let is_siglip = family::name(config)?.starts_with("siglip");
     Ok((is_gemma && is_siglip).then(|| Unstated {
         what: "that capitals are kept, though SigLIP 2 was trained without them",
         taken: format!("what {class} does"),
-        option: "\"text\": {\"clean\": \"lower\"} in diptych.json",
+        option: CLEAN,
     }))
 }
 
@@ -442,18 +507,31 @@ fn text_files(
     files.extend(with_weights(path, graph)?);
 
     let rules = family::text_rules(&family::name(config)?);
+    let sentence = sentence::open(path, files)?;
+    let stated = context_length(config, tokenizer_config.as_ref(), rules)?;
     Ok(TextFiles {
         graph: graph.to_owned(),
         tokenizer,
         text: TextConfig {
             cleaning: Cleaning::None,
-            splitting: splitting(tokenizer_config.as_ref())?,
-            context_length: context_length(config, tokenizer_config.as_ref(), rules)?,
+            splitting: if sentence.lower_cases {
+                Splitting::LowerCase
+            } else {
+                splitting(tokenizer_config.as_ref())?
+            },
+            context_length: stated.into_iter().chain(sentence.context_length).min(),
             is_padded_full: rules.is_padded_full,
             hides_padding: rules.hides_padding,
-            pad: pad(config, tokenizer_config.as_ref(), special.as_ref())?,
+            pad: if is_mobile_clip(path, config)? {
+                Pad::Id(0)
+            } else {
+                pad(config, tokenizer_config.as_ref(), special.as_ref())?
+            },
             stripped_token: None,
             vocabulary_size: vocabulary_size(config)?,
+            prefix: rules.prefix.to_owned(),
+            rows: sentence.rows,
+            has_layer_norm: rules.has_layer_norm,
         },
     })
 }

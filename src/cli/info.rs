@@ -65,7 +65,8 @@ fn files(bundle: &Bundle) -> Value {
             .to_string_lossy()
             .into_owned()
     };
-    bundle.files.iter().map(name).collect()
+    let of_text = bundle.text_bundle.iter().flat_map(|text| &text.files);
+    bundle.files.iter().chain(of_text).map(name).collect()
 }
 
 fn image_facts(bundle: &Bundle, tower: &ImageTower) -> Result<Vec<(&'static str, Value)>> {
@@ -117,6 +118,7 @@ fn text_facts(bundle: &Bundle, tower: &TextTower) -> Result<Vec<(&'static str, V
         ("context length", json!(settings.context_length)),
         ("padding", json!(padding)),
         ("cleaning", json!(cleaning(settings.cleaning))),
+        ("prefix", json!(tower.tokenizer().prefix())),
         ("vocabulary", json!(tower.tokenizer().vocabulary_size())),
     ];
     if let Some(files) = &bundle.text {

@@ -119,7 +119,8 @@ enum Command {
 #[command(next_help_heading = "Everywhere")]
 struct Common {
     /// The model: a bundle folder, or OWNER/NAME or OWNER/NAME@REVISION of a hub, which is fetched once (a folder of that
-    /// name is taken first; hf:OWNER/NAME is never a folder); without it, the small model that comes with diptych
+    /// name is taken first; hf:OWNER/NAME is never a folder); IMAGE_MODEL+TEXT_MODEL, where the two towers of one space are
+    /// published as two models; without it, the small model that comes with diptych
     #[arg(long, value_name = "MODEL", env = "DIPTYCH_MODEL", global = true)]
     model: Option<PathBuf>,
     /// The precision of the model's graphs, as their names end: fp32 (no ending), fp16, int8, uint8, q8 (_quantized), q4,
@@ -127,6 +128,14 @@ struct Common {
     /// the only one there is
     #[arg(long, value_name = "WORD", env = "DIPTYCH_PRECISION", global = true)]
     precision: Option<Precisions>,
+    /// Keep the first N values of each row, brought to unit length again; an index holds rows of one width. Good for
+    /// models that were trained for it (Matryoshka), and said to be untried for others
+    #[arg(long, value_name = "N", env = "DIPTYCH_DIM", global = true)]
+    dim: Option<usize>,
+    /// Put this before each text, such as "search_query: ", for models whose texts say what they are for; without it, what
+    /// the model's files say, most often nothing
+    #[arg(long, value_name = "TEXT", env = "DIPTYCH_PREFIX", global = true)]
+    prefix: Option<String>,
     /// Fetch no model: take what is in the cache
     #[arg(long, global = true)]
     offline: bool,
@@ -268,23 +277,46 @@ fn man(name: Option<&str>) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The two models that are given as one, with `+` between them. A folder of that name comes first.
+fn pair(given: &Path) -> Option<(PathBuf, PathBuf)> {
+    let text = given.to_str().filter(|_| !given.exists())?;
+    let (image, text) = text.split_once('+')?;
+    let is_whole = !image.is_empty() && !text.is_empty();
+    is_whole.then(|| (image.into(), text.into()))
+}
+
 impl Common {
     /// The model that is to be used, as far as `towers` need it; fetched where it is a hub's and not in the cache.
     fn bundle(&self, towers: Towers) -> Result<Bundle> {
+        let Some(given) = &self.model else {
+            return self.open(&bundled_model()?, towers);
+        };
+        match (pair(given), towers) {
+            (None, _) => self.open(given, towers),
+            (Some((image, _)), Towers::Image) => self.open(&image, towers),
+            (Some((_, text)), Towers::Text) => self.open(&text, towers),
+            (Some((image, text)), Towers::All) => Ok(Bundle::pair(
+                self.open(&image, Towers::Image)?,
+                self.open(&text, Towers::Text)?,
+            )?),
+        }
+    }
+
+    /// One model, a folder's or a hub's.
+    fn open(&self, given: &Path, towers: Towers) -> Result<Bundle> {
         let options = BundleOptions {
             towers,
             precisions: self.precision.clone().unwrap_or_default(),
+            dim: self.dim,
+            prefix: self.prefix.clone(),
         };
-        Ok(Bundle::open_with(self.folder(&options)?, &options)?)
+        Ok(Bundle::open_with(self.folder(given, &options)?, &options)?)
     }
 
-    /// The folder given, or that of a hub's model, or of the one that comes with the program.
-    fn folder(&self, options: &BundleOptions) -> Result<PathBuf> {
-        let Some(given) = &self.model else {
-            return bundled_model();
-        };
+    /// The folder given, or that of a hub's model.
+    fn folder(&self, given: &Path, options: &BundleOptions) -> Result<PathBuf> {
         if given.exists() {
-            return Ok(given.clone());
+            return Ok(given.to_owned());
         }
         let model: HubModel = match given.to_string_lossy().parse() {
             Ok(model) => model,

@@ -100,12 +100,14 @@ pub(super) fn rows_of(index: &dyn Store) -> Option<Rows> {
     content.rsplit_once(" rows ")?.1.parse().ok()
 }
 
-/// A model's name and fingerprint.
+/// A model's name and fingerprint, and how many values of its rows are kept, where not all.
 fn model_of(bundle: &Bundle) -> Result<String> {
+    let cut = bundle.dim.map(|dim| format!(" cut to {dim}"));
     Ok(format!(
-        "{}@{}",
+        "{}@{}{}",
         bundle.name(),
-        &bundle.fingerprint()?[..16]
+        &bundle.fingerprint()?[..16],
+        cut.unwrap_or_default()
     ))
 }
 

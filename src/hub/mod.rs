@@ -172,6 +172,13 @@ impl Bundle {
 
     /// What people call it: `OWNER/NAME` where it lies in the cache of a hub, otherwise its folder's name.
     pub fn name(&self) -> String {
+        if let Some(text) = &self.text_bundle {
+            let image = Self {
+                text_bundle: None,
+                ..self.clone()
+            };
+            return format!("{}+{}", image.name(), text.name());
+        }
         let path = self.path.canonicalize();
         let path = path.as_ref().unwrap_or(&self.path);
         let name = |path: &Path| Some(path.file_name()?.to_string_lossy().into_owned());

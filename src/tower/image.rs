@@ -74,6 +74,12 @@ impl ImageTower {
         })
     }
 
+    /// This tower with its rows cut to `dim` values.
+    pub(crate) fn cut(mut self, dim: usize) -> Result<Self> {
+        self.width = self.graph.cut(dim, self.width)?;
+        Ok(self)
+    }
+
     /// How many rows an image has: one, or as many as it has patches where [`Rows::Patches`] are asked for.
     pub fn rows_per_image(&self) -> usize {
         self.rows_per_image

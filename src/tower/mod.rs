@@ -10,7 +10,7 @@ mod text;
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayD, Ix2, Ix3};
+use ndarray::{Array2, ArrayD, ArrayViewMut1, Ix2, Ix3, s};
 
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
@@ -206,6 +206,10 @@ struct RowGraph {
     output: Output,
     /// Height and width of images, as the bundle's configs say.
     side: (usize, usize),
+    /// Whether a row's values are brought to mean 0 and variance 1.
+    has_layer_norm: bool,
+    /// To how many values a row is cut, after that.
+    dim: Option<usize>,
 }
 
 impl RowGraph {
@@ -231,7 +235,22 @@ impl RowGraph {
             roles,
             output,
             side,
+            has_layer_norm: false,
+            dim: None,
         })
+    }
+
+    /// Cuts rows of `width` values to `dim` of them; `dim` comes back.
+    fn cut(&mut self, dim: usize, width: usize) -> Result<usize> {
+        if !(1..=width).contains(&dim) {
+            return Err(Error::Dim {
+                path: self.graph.path().to_owned(),
+                asked: dim,
+                width,
+            });
+        }
+        self.dim = Some(dim);
+        Ok(dim)
     }
 
     /// How many rows an item has, and their width: what configs and graph declare, otherwise what a run of one item of
@@ -267,7 +286,13 @@ impl RowGraph {
         let mask = batch.tokens.map(|tokens| &tokens.mask);
         let feeds = batch.feeds(&self.graph, &self.roles, self.side);
         let output = self.graph.run(feeds, &[&self.output.name])?.swap_remove(0);
-        let rows = self.rows(output, count, mask)?;
+        let mut rows = self.rows(output, count, mask)?;
+        if self.has_layer_norm {
+            rows.rows_mut().into_iter().for_each(layer_norm);
+        }
+        if let Some(dim) = self.dim {
+            rows.slice_collapse(s![.., ..dim]);
+        }
         let of_each = (rows.nrows() / count.max(1)).max(1);
         Embeddings::new(rows).map_err(|error| match error {
             Error::NoDirection { row, problem } => Error::NoRow {
@@ -325,6 +350,17 @@ impl Pooling {
             _ => Ok(()),
         }
     }
+}
+
+/// Brings a row's values to mean 0 and variance 1, as torch's `layer_norm` without weights does.
+fn layer_norm(mut row: ArrayViewMut1<'_, f32>) {
+    /// torch's own, against a variance of 0.
+    const EPSILON: f64 = 1e-5;
+    let count = row.len().max(1) as f64;
+    let mean = row.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
+    let squares = row.iter().map(|&value| (f64::from(value) - mean).powi(2));
+    let scale = (squares.sum::<f64>() / count + EPSILON).sqrt().recip();
+    row.mapv_inplace(|value| ((f64::from(value) - mean) * scale) as f32);
 }
 
 /// Height and width that every image comes out with, if they are the same for all.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Axis, concatenate};
 
-use super::{Batch, Role, RowGraph, row_output};
+use super::{
+    Batch, Output, Pooling, Role, RowGraph, Rows, interface, named_rows, row_output, token_output,
+};
 use crate::bundle::{Pad, TextFiles};
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
@@ -21,6 +23,8 @@ const OUTPUTS: [&str; 7] = [
     "pooler_output",
     "output",
 ];
+/// How many of these can be nothing but a text's row.
+const WHOLE: usize = 5;
 
 /// One graph that gives a row for a text, and the tokenizer that prepares the text.
 #[derive(Debug)]
@@ -44,7 +48,9 @@ pub struct TextRows {
 impl TextTower {
     /// `side` is that of the bundle's images, for a graph that takes both.
     pub(crate) fn new(graph: Arc<Graph>, files: &TextFiles, side: (usize, usize)) -> Result<Self> {
-        let graph = RowGraph::new(graph, Role::Ids, |graph| row_output(graph, &OUTPUTS), side)?;
+        let rows = files.text.rows;
+        let mut graph = RowGraph::new(graph, Role::Ids, |graph| output(graph, rows), side)?;
+        graph.has_layer_norm = files.text.has_layer_norm;
         let port = graph
             .port(Role::Ids)
             .cloned()
@@ -62,6 +68,12 @@ impl TextTower {
             tower.tokenizer.set_padding(Padding::None);
         }
         Ok(tower)
+    }
+
+    /// This tower with its rows cut to `dim` values.
+    pub(crate) fn cut(mut self, dim: usize) -> Result<Self> {
+        self.width = self.graph.cut(dim, self.width)?;
+        Ok(self)
     }
 
     /// Whether padding leaves a text's row as it is, by running one without and with it.
@@ -190,6 +202,30 @@ impl TextTower {
     }
 }
 
+/// The output that rows come from: one that holds a text's row, otherwise `rows` of one that holds every token's.
+///
+/// A pooled output of BERT's own comes last, since few were trained to be a text's row: where files say how rows of
+/// tokens are pooled, they are.
+fn output(graph: &Graph, rows: Option<Rows>) -> Result<Output> {
+    const EXPECTED: &str = "1_Pooling/config.json, or \"text\": {\"rows\": \"mean\"} (or \"cls\") in diptych.json, which \
+                            says how rows of tokens become a text's";
+    let whole = named_rows(graph, &OUTPUTS[..WHOLE]).is_some();
+    match (rows, token_output(graph)) {
+        (Some(rows @ (Rows::Cls | Rows::Mean)), Some(port)) if !whole => Ok(Output {
+            name: port.name.clone(),
+            pooling: Some(Pooling {
+                rows,
+                leading: 0,
+                parts: None,
+            }),
+        }),
+        (_, tokens) => row_output(graph, &OUTPUTS).map_err(|error| match tokens {
+            Some(_) => interface(graph, "outputs", graph.outputs(), EXPECTED),
+            None => error,
+        }),
+    }
+}
+
 /// The tokenizer with all that configs and graph say together.
 fn tokenizer(
     graph: &RowGraph,
@@ -240,7 +276,9 @@ fn tokenizer(
     };
     settings.stripped_id = config.stripped_token.as_ref().map(id).transpose()?;
     fits(&tokenizer, files)?;
-    Ok(tokenizer.with_settings(settings))
+    Ok(tokenizer
+        .with_settings(settings)
+        .with_prefix(&config.prefix))
 }
 
 /// Ids past the end of the graph's table would read no row, or a wrong one.
