@@ -333,6 +333,11 @@ bundles! {
     chinese_clip: "chinese-clip" [pixels image_rows ids text_rows head logits steadiness],
     jina_clip: "jina-clip" [pixels image_rows ids text_rows head steadiness],
     jina_clip_unmasked: "jina-clip-unmasked" [ids text_rows head steadiness],
+    tinyclip: "tinyclip" [pixels image_rows ids text_rows head steadiness],
+    dfn: "dfn" [pixels image_rows head steadiness],
+    mobileclip: "mobileclip" [pixels image_rows ids text_rows head steadiness],
+    nomic_vision: "nomic-vision" [pixels image_rows head steadiness],
+    nomic_text: "nomic-text" [ids text_rows head steadiness],
 }
 
 /// Pillow's `Image.resize` over hard shapes, by every filter: equal.

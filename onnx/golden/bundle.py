@@ -34,6 +34,9 @@ class Bundle:
     min_cosine: float = 1 - 1e-6
     # Whether the graph takes padding for words, so that each text runs alone and unpadded.
     is_unpadded: bool = False
+    # What makes rows of the graph's output, where that holds one for each token: of the output, and of output and mask.
+    pool_images: Callable | None = None
+    pool_texts: Callable | None = None
     refused: list[int] = field(default_factory=list)
 
 

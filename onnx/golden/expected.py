@@ -80,7 +80,9 @@ def image_rows(bundle: Bundle, folder: Path, pictures: list, into: Path) -> np.n
     inputs = {name: values for name in ("pixel_values", "image")}
     if bundle.layout == 4:
         inputs |= {"input_ids": np.full((1, 3), 1), "attention_mask": np.ones((1, 3))}
-    check_equal(bundle.name, rows, ran(folder / bundle.image_graph, inputs, bundle.image_output), bundle.min_cosine)
+    output = ran(folder / bundle.image_graph, inputs, bundle.image_output)
+    output = bundle.pool_images(torch.from_numpy(output)).numpy() if bundle.pool_images else output
+    check_equal(bundle.name, rows, output, bundle.min_cosine)
     rows = with_gaps(rows, taken, len(pictures))
     np.save(into / "pixels.npy", with_gaps(pixels, taken, len(pictures)))
     np.save(into / "image_rows.npy", rows)
@@ -101,10 +103,13 @@ def text_rows(bundle: Bundle, folder: Path, texts: list[str], side: int, into: P
         return rows
     rows = reference.unit(bundle.encode_texts(*tensors))
     check_differ(f"{bundle.name} texts", rows, ids)
-    inputs = {"input_ids": ids, "text": ids} | ({} if mask is None else {"attention_mask": mask})
+    inputs = {"input_ids": ids, "text": ids, "token_type_ids": np.zeros_like(ids)}
+    inputs |= {} if mask is None else {"attention_mask": mask}
     if bundle.layout == 4:
         inputs["pixel_values"] = np.zeros((1, 3, side, side))
-    check_equal(bundle.name, rows, ran(folder / bundle.text_graph, inputs, bundle.text_output), bundle.min_cosine)
+    output = ran(folder / bundle.text_graph, inputs, bundle.text_output)
+    output = bundle.pool_texts(torch.from_numpy(output), tensors[1]).numpy() if bundle.pool_texts else output
+    check_equal(bundle.name, rows, output, bundle.min_cosine)
     np.save(into / "ids.npy", ids)
     takes_mask = "attention_mask" in [
         port.name for port in onnxruntime.InferenceSession(str(folder / bundle.text_graph)).get_inputs()

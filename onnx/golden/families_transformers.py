@@ -1,4 +1,5 @@
-"""Bundles of families that are published for transformers: SigLIP 2, Chinese-CLIP, Jina CLIP.
+"""Bundles of families that are published for transformers: SigLIP 2, Chinese-CLIP, Jina CLIP, TinyCLIP, MobileCLIP, DFN
+and nomic's pair.
 
 A function for each bundle writes its files and gives the `Bundle` with its reference.
 """
@@ -16,13 +17,18 @@ import tokenizers_published as published
 from bundle import OPENAI, Bundle, Sources, head
 from bundles_transformers import (
     clip_image_rows,
+    clip_images,
     clip_text_rows,
+    clip_texts,
     embeddings,
+    export_clip_image,
+    export_clip_text,
     image_processor,
     siglip_processor,
+    transformers_images,
     write_config,
 )
-from tokenizers_small import write_json
+from tokenizers_small import CLIP_END, CLIP_VOCABULARY, write_clip, write_json
 
 
 def without(path: Path, *keys: str) -> None:
@@ -284,4 +290,140 @@ def jina_clip_unmasked(sources: Sources) -> Bundle:
     )
 
 
-ALL = [siglip2, siglip2_gemma, chinese_clip, jina_clip, jina_clip_unmasked]
+def tinyclip(sources: Sources) -> Bundle:
+    """TinyCLIP: CLIP's classes and files, small; graphs as optimum exports them, with a mask."""
+    folder = sources.folder("tinyclip")
+    model = models.clip(24, 8, CLIP_VOCABULARY, CLIP_END, 77, 65, 50.0, 1)
+    write_config(folder, model)
+    image_processor(folder, {"shortest_edge": 24}, {"height": 24, "width": 24})
+    write_clip(sources.published_clip, folder, 77)
+    export_clip_image(model, folder, 24)
+    export_clip_text(model, folder, with_mask=True)
+    return Bundle(
+        name="tinyclip",
+        layout=1,
+        note="TinyCLIP: CLIP's own files and graphs with a mask; no scale",
+        images=clip_images(folder),
+        texts=clip_texts(folder),
+        encode_images=clip_image_rows(model),
+        encode_texts=clip_text_rows(model),
+        image_graph="onnx/vision_model.onnx",
+        text_graph="onnx/text_model.onnx",
+        image_output="image_embeds",
+        text_output="text_embeds",
+    )
+
+
+def dfn(sources: Sources) -> Bundle:
+    note = "DFN: CLIP's own files, a side that is resized to and cropped as a number"
+    return transformers_images(sources, "dfn", note, 24, 24, 24, seed=66)
+
+
+def mobileclip(sources: Sources) -> Bundle:
+    """MobileCLIP as published for transformers: images are not normalised, texts see all of their padding.
+
+    It was trained with open_clip's padding, id 0; the tokenizer beside it is CLIP's, whose pad is the end token.
+    """
+    from transformers import AutoTokenizer
+
+    folder = sources.folder("mobileclip")
+    model = models.clip(24, 8, CLIP_VOCABULARY, 2, 20, 67, 100.0, 1)
+    write_config(folder, model)
+    image_processor(folder, {"shortest_edge": 24}, {"height": 24, "width": 24}, do_normalize=False, resample=2)
+    write_clip(sources.published_clip, folder, 20)
+    export_clip_image(model, folder, 24)
+    with remote.without_causal_mask():
+        export_clip_text(model, folder, with_mask=False)
+    texts = reference.TransformersTexts(AutoTokenizer.from_pretrained(folder), "max_length", 20)
+
+    def encode_texts(ids, mask):
+        with remote.without_causal_mask():
+            return embeddings(model.get_text_features(input_ids=ids))
+
+    return Bundle(
+        name="mobileclip",
+        layout=1,
+        note="MobileCLIP: bilinear, not normalised; no causal mask, so texts are padded with id 0 as in training",
+        images=clip_images(folder),
+        texts=reference.PaddedWith(texts, 0),
+        encode_images=clip_image_rows(model),
+        encode_texts=encode_texts,
+        image_graph="onnx/vision_model.onnx",
+        text_graph="onnx/text_model.onnx",
+        image_output="image_embeds",
+        text_output="text_embeds",
+    )
+
+
+def nomic_vision(sources: Sources) -> Bundle:
+    """The image half of nomic's pair: a graph of images alone, whose class token's row is an image's."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    folder = sources.folder("nomic-vision")
+    config = CLIPVisionConfig(**vision_shape(24) | {"hidden_size": models.TEXT_WIDTH})
+    config._attn_implementation = "eager"
+    model = models.drawn(CLIPVisionModel(config), 68)
+    published = {"architectures": ["NomicVisionModel"], "img_size": 24, "model_type": "nomic_bert"}
+    write_json(folder / "config.json", published | {"n_embd": models.TEXT_WIDTH, "patch_size": 8}, indent=2)
+    image_processor(folder, {"height": 24, "width": 24}, None, do_center_crop=False)
+    outputs = {name: {0: "batch_size"} for name in ("pixel_values", "last_hidden_state")}
+    pixels = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    graph = folder / "onnx/model.onnx"
+    models.export(remote.Hidden(model).eval(), {"pixel_values": pixels}, ["last_hidden_state"], graph, outputs)
+    return Bundle(
+        name="nomic-vision",
+        layout=4,
+        note="nomic's vision half: last_hidden_state alone, of which the class token's row is taken",
+        images=clip_images(folder),
+        encode_images=lambda values: model(pixel_values=values).last_hidden_state[:, 0],
+        image_graph="onnx/model.onnx",
+        image_output="last_hidden_state",
+        pool_images=lambda hidden: hidden[:, 0],
+    )
+
+
+def nomic_text(sources: Sources) -> Bundle:
+    """The text half: BERT's tokenizer, a prefix, the mean of all tokens, a norm of the values."""
+    from transformers import BertTokenizer, NomicBertConfig, NomicBertModel
+
+    folder = sources.folder("nomic-text")
+    vocabulary = published.write_bert(folder, 8192)
+    shape = text_shape(vocabulary, 64)
+    config = NomicBertConfig(**shape)
+    config._attn_implementation = "eager"
+    # Strong enough that rows differ in spite of the prefix that all begin with.
+    model = models.drawn(NomicBertModel(config), 69, gain=6.0)
+    own = {"architectures": ["NomicBertModel"], "model_type": "nomic_bert", "n_embd": models.TEXT_WIDTH}
+    write_json(folder / "config.json", own | {"n_positions": 8192, "vocab_size": vocabulary}, indent=2)
+    published.write_sentence(folder, models.TEXT_WIDTH, "mean", 40)
+    axes = {0: "batch_size", 1: "sequence_length"}
+    ids = torch.full((2, 9), 5)
+    inputs = {"input_ids": ids, "token_type_ids": torch.zeros_like(ids), "attention_mask": torch.ones_like(ids)}
+    dynamic = {name: axes for name in [*inputs, "last_hidden_state"]}
+    graph = folder / "onnx/model.onnx"
+    models.export(remote.Hidden(model).eval(), inputs, ["last_hidden_state"], graph, dynamic)
+    texts = reference.TransformersTexts(BertTokenizer.from_pretrained(folder), True, 40)
+    return Bundle(
+        name="nomic-text",
+        layout=4,
+        note="nomic's text half: search_query before each text, mean by 1_Pooling, normed values, token_type_ids",
+        texts=reference.Prefixed(texts, "search_query: "),
+        encode_texts=lambda ids, mask: remote.nomic_rows(model(input_ids=ids, attention_mask=mask)[0], mask),
+        text_graph="onnx/model.onnx",
+        text_output="last_hidden_state",
+        pool_texts=remote.nomic_rows,
+    )
+
+
+ALL = [
+    siglip2,
+    siglip2_gemma,
+    chinese_clip,
+    jina_clip,
+    jina_clip_unmasked,
+    tinyclip,
+    dfn,
+    mobileclip,
+    nomic_vision,
+    nomic_text,
+]

@@ -123,6 +123,27 @@ class TransformersTexts:
         return output["input_ids"].astype(np.int64), output["attention_mask"].astype(np.int64)
 
 
+class Prefixed:
+    """Texts with something before each."""
+
+    def __init__(self, texts, prefix: str):
+        self.texts, self.prefix = texts, prefix
+
+    def ids_and_mask(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return self.texts.ids_and_mask([self.prefix + text for text in texts])
+
+
+class PaddedWith:
+    """Texts padded with another id than their tokenizer's. A pad token of another name would be found in texts too."""
+
+    def __init__(self, texts, pad: int):
+        self.texts, self.pad = texts, pad
+
+    def ids_and_mask(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids, mask = self.texts.ids_and_mask(texts)
+        return np.where(mask == 1, ids, self.pad), mask
+
+
 class SiglipTexts:
     """SigLIP's tokenizer.json, cut and padded to its context with `</s>`.
 

@@ -3,6 +3,9 @@
 The transformers themselves are those of a package, since only their shape matters here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -51,3 +54,41 @@ class JinaTexts(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return self.model.get_text_features(input_ids)
+
+
+class Hidden(torch.nn.Module):
+    """The last_hidden_state of a model, by the order of its graph's inputs."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, values, token_type_ids=None, attention_mask=None):
+        if attention_mask is None:
+            return self.model(values).last_hidden_state
+        output = self.model(input_ids=values, token_type_ids=token_type_ids, attention_mask=attention_mask)
+        return output.last_hidden_state
+
+
+def nomic_rows(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What the cards of nomic-embed-text-v1.5 and nomic-embed-vision-v1.5 make of a text's tokens.
+
+    `mean_pooling`, then `layer_norm` without weights; both bring rows to unit length afterwards, the first one after
+    cutting them.
+    """
+    parts = mask.unsqueeze(-1).to(hidden.dtype)
+    rows = (hidden * parts).sum(1) / parts.sum(1).clamp(min=1e-9)
+    return torch.nn.functional.layer_norm(rows, normalized_shape=(rows.shape[1],))
+
+
+@contextmanager
+def without_causal_mask() -> Iterator[None]:
+    """transformers' CLIP with text attention that sees every token, as MobileCLIP's does."""
+    from transformers.models.clip import modeling_clip
+
+    own = modeling_clip.create_causal_mask
+    modeling_clip.create_causal_mask = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        modeling_clip.create_causal_mask = own

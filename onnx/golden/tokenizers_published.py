@@ -163,3 +163,16 @@ def write_xlm_roberta(pieces: Path, folder: Path, length: int) -> int:
     write_json(folder / "tokenizer_config.json", config)
     write_json(folder / "special_tokens_map.json", tokens)
     return tokenizer.get_vocab_size()
+
+
+def write_sentence(folder: Path, width: int, mode: str, length: int) -> None:
+    """The configs of sentence-transformers before its version 5.4: a switch for each mode of pooling."""
+    modes = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
+    switches = {f"pooling_mode_{name}": name.startswith(f"{mode}_tok") for name in modes}
+    write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": width} | switches, indent=2)
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    write_json(folder / "modules.json", modules, indent=2)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False}, indent=2)
