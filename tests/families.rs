@@ -318,6 +318,22 @@ fn a_pair_is_named_with_a_plus() {
     assert_eq!(info["width"], 16);
 }
 
+/// Each half of a pair may be one graph, and have a precision of its own.
+#[test]
+fn halves_of_a_pair_have_precisions_of_their_own() {
+    let [image, text] = ["nomic-vision", "nomic-text"].map(copy_bundle);
+    let graph = text.path().join("onnx/model.onnx");
+    fs::rename(&graph, text.path().join("onnx/model_fp16.onnx")).unwrap();
+    let [image, text] = [&image, &text].map(|half| half.path().to_str().unwrap());
+    let model = format!("{image}+{text}");
+    let with = |precision: &str| run(&["info", "--model", &model, "--precision", precision]);
+    let found = with("image=fp32,text=fp16");
+    assert!(found.status.success(), "{}", stderr(&found));
+    let refused = with("image=fp16,text=fp16");
+    assert!(stderr(&refused).contains("nomic-vision") || stderr(&refused).contains("fp16"));
+    assert_eq!(refused.status.code(), Some(2));
+}
+
 #[test]
 fn a_prefix_stands_before_each_text() {
     let (_, text) = nomic();

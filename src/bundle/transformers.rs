@@ -523,6 +523,7 @@ fn text_files(
             is_padded_full: rules.is_padded_full,
             hides_padding: rules.hides_padding,
             pad: if is_mobile_clip(path, config)? {
+                files.push(path.join("preprocessor_config.json"));
                 Pad::Id(0)
             } else {
                 pad(config, tokenizer_config.as_ref(), special.as_ref())?

@@ -288,25 +288,32 @@ fn pair(given: &Path) -> Option<(PathBuf, PathBuf)> {
 impl Common {
     /// The model that is to be used, as far as `towers` need it; fetched where it is a hub's and not in the cache.
     fn bundle(&self, towers: Towers) -> Result<Bundle> {
+        let precisions = self.precision.clone().unwrap_or_default();
         let Some(given) = &self.model else {
-            return self.open(&bundled_model()?, towers);
+            return self.open(&bundled_model()?, towers, precisions);
         };
-        match (pair(given), towers) {
-            (None, _) => self.open(given, towers),
-            (Some((image, _)), Towers::Image) => self.open(&image, towers),
-            (Some((_, text)), Towers::Text) => self.open(&text, towers),
-            (Some((image, text)), Towers::All) => Ok(Bundle::pair(
-                self.open(&image, Towers::Image)?,
-                self.open(&text, Towers::Text)?,
-            )?),
+        let Some((image, text)) = pair(given) else {
+            return self.open(given, towers, precisions);
+        };
+        // Either may be one graph, of which both precisions are asked.
+        let of = |precision: &Option<String>| Precisions {
+            image: precision.clone(),
+            text: precision.clone(),
+        };
+        let image = || self.open(&image, Towers::Image, of(&precisions.image));
+        let text = || self.open(&text, Towers::Text, of(&precisions.text));
+        match towers {
+            Towers::Image => image(),
+            Towers::Text => text(),
+            Towers::All => Ok(Bundle::pair(image()?, text()?)?),
         }
     }
 
     /// One model, a folder's or a hub's.
-    fn open(&self, given: &Path, towers: Towers) -> Result<Bundle> {
+    fn open(&self, given: &Path, towers: Towers, precisions: Precisions) -> Result<Bundle> {
         let options = BundleOptions {
             towers,
-            precisions: self.precision.clone().unwrap_or_default(),
+            precisions,
             dim: self.dim,
             prefix: self.prefix.clone(),
         };

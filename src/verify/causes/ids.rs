@@ -142,7 +142,8 @@ fn length(texts: &Texts<'_>) -> Option<Found> {
 fn cleaning(texts: &Texts<'_>) -> Result<Option<Found>> {
     let given: Vec<String> = texts.found.iter().map(|text| text.text.clone()).collect();
     let own = texts.tokenizer().settings();
-    for splitting in [own.splitting, Splitting::File, Splitting::OpenClip] {
+    let others = [Splitting::File, Splitting::LowerCase, Splitting::OpenClip];
+    for splitting in [own.splitting].into_iter().chain(others) {
         for (cleaning, name) in CLEANINGS {
             let settings = TextSettings {
                 cleaning,
@@ -153,13 +154,15 @@ fn cleaning(texts: &Texts<'_>) -> Result<Option<Found>> {
             let Ok(tokenizer) = Tokenizer::open(texts.tokenizer_file, settings) else {
                 continue;
             };
+            let tokenizer = tokenizer.with_prefix(texts.tokenizer().prefix());
             let ids = contents(&tokenizer, &given)?;
             let is_explained = ids.iter().zip(texts.expected).all(|(a, b)| *a == b.ids);
             if is_explained {
-                let pieces = match splitting == own.splitting {
-                    true => "",
-                    false if splitting == Splitting::File => " and tokenizer.json's own pieces",
-                    false => " and open_clip's pieces",
+                let pieces = match splitting {
+                    same if same == own.splitting => "",
+                    Splitting::File => " and tokenizer.json's own pieces",
+                    Splitting::LowerCase => " and lower case before tokenizer.json's pieces",
+                    Splitting::OpenClip => " and open_clip's pieces",
                 };
                 let explanation = format!("{name}{pieces} gives the record's ids");
                 return Ok(Some((CauseKind::Cleaning, explanation)));
