@@ -61,9 +61,6 @@ pub enum Padding {
     Longest,
     /// To the full context: for graphs that see padding.
     Full,
-    /// Not at all, so that only texts of one length run together: for graphs that see padding and know none.
-    /// [`Tokenizer::encode`], which puts texts side by side, does then as for [`Padding::Longest`].
-    None,
 }
 
 /// A batch of texts as ids.
@@ -170,10 +167,6 @@ impl Tokenizer {
         Self { settings, ..self }
     }
 
-    pub(crate) fn set_padding(&mut self, padding: Padding) {
-        self.settings.padding = padding;
-    }
-
     /// The `tokenizer.json`.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -262,7 +255,7 @@ impl Tokenizer {
         let length = match self.settings.padding {
             Padding::Full => self.settings.context_length,
             // A tokenizer without start and end tokens gives no ids for an empty text; a graph needs one column.
-            Padding::Longest | Padding::None => longest.max(1),
+            Padding::Longest => longest.max(1),
         };
         let mut ids = Array2::from_elem((texts.len(), length), i64::from(self.settings.pad_id));
         let mut mask = Array2::zeros((texts.len(), length));

@@ -410,6 +410,20 @@ fn pooling_that_no_file_states_is_asked_for() {
     assert!((other.row(0)[0] - rows.row(2)[0]).abs() > 1e-3);
 }
 
+/// A graph without a mask is tried: one makes its own, the other takes padding for words.
+#[test]
+fn whether_a_graph_hides_padding_is_found() {
+    for (name, hides) in [
+        ("jina-clip", true),
+        ("jina-clip-unmasked", false),
+        ("tinyclip", true),
+    ] {
+        let encoder = open(name, &BundleOptions::default());
+        let tower = encoder.text_tower().unwrap();
+        assert_eq!(tower.hides_padding().unwrap(), hides, "{name}");
+    }
+}
+
 /// Where files and training disagree, every run says what was taken.
 #[test]
 fn what_was_taken_is_said() {

@@ -145,7 +145,8 @@ pub struct TextConfig {
     pub context_length: Option<usize>,
     /// Whether padding always goes to the full context; otherwise the graph decides.
     pub is_padded_full: bool,
-    /// Whether a graph without a mask is to tell padding by its id. Where one is found not to, texts are not padded.
+    /// Whether a graph without a mask is to tell padding by its id. Where one is found not to, texts are not padded;
+    /// otherwise such graphs get the full context.
     pub hides_padding: bool,
     /// What padding is made of.
     pub pad: Pad,

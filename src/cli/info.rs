@@ -107,12 +107,14 @@ fn image_facts(bundle: &Bundle, tower: &ImageTower) -> Result<Vec<(&'static str,
 fn text_facts(bundle: &Bundle, tower: &TextTower) -> Result<Vec<(&'static str, Value)>> {
     let settings = tower.tokenizer().settings();
     let padding = match settings.padding {
+        Padding::Longest if !tower.hides_padding()? => {
+            "none: texts of one length run together".to_owned()
+        }
         Padding::Longest => format!(
             "to the longest text of a batch, with id {}",
             settings.pad_id
         ),
         Padding::Full => format!("to the full context, with id {}", settings.pad_id),
-        Padding::None => "none: texts of one length run together".to_owned(),
     };
     let mut facts = vec![
         ("context length", json!(settings.context_length)),

@@ -1,6 +1,6 @@
 //! The text tower: texts to unit rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ndarray::{Array2, Axis, concatenate};
 
@@ -32,6 +32,8 @@ pub struct TextTower {
     graph: RowGraph,
     tokenizer: Tokenizer,
     width: usize,
+    /// Of a graph that is to make its own mask, whether it was found to, once that was tried.
+    own_mask: Option<OnceLock<bool>>,
     /// The only batch size that the graph takes, if it is fixed.
     fixed_batch: Option<usize>,
 }
@@ -56,18 +58,15 @@ impl TextTower {
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
         let tokenizer = tokenizer(&graph, port.shape[1], files)?;
-        let mut tower = Self {
+        let is_padded = tokenizer.settings().padding == Padding::Longest;
+        let has_own_mask = is_padded && graph.port(Role::Mask).is_none();
+        Ok(Self {
             width: graph.row_shape()?.1,
             graph,
             tokenizer,
+            own_mask: has_own_mask.then(OnceLock::new),
             fixed_batch: port.shape[0],
-        };
-        let is_asked = tower.tokenizer.settings().padding == Padding::Longest
-            && tower.graph.port(Role::Mask).is_none();
-        if is_asked && !tower.hides_padding()? {
-            tower.tokenizer.set_padding(Padding::None);
-        }
-        Ok(tower)
+        })
     }
 
     /// This tower with its rows cut to `dim` values.
@@ -76,8 +75,29 @@ impl TextTower {
         Ok(self)
     }
 
-    /// Whether padding leaves a text's row as it is, by running one without and with it.
-    fn hides_padding(&self) -> Result<bool> {
+    /// Whether texts of different lengths run side by side: a graph that takes no mask, but is to make one of its own, is
+    /// tried, and texts of one length alone run together where padding changes a row.
+    ///
+    /// # Cost
+    ///
+    /// Two runs of one text, once, for graphs without a mask.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TextTower::encode`].
+    pub fn hides_padding(&self) -> Result<bool> {
+        let Some(found) = &self.own_mask else {
+            return Ok(true);
+        };
+        if let Some(&found) = found.get() {
+            return Ok(found);
+        }
+        let is_same = self.is_same_padded()?;
+        Ok(*found.get_or_init(|| is_same))
+    }
+
+    /// Whether a text's row is the same with padding and without.
+    fn is_same_padded(&self) -> Result<bool> {
         /// How much rounding may do. A graph of 8-bit integers is off by more, and is then given no padding.
         const EQUAL: f32 = 1.0 - 1e-6;
         let tokens = self.tokenizer.encode(&["a photo of a cat"])?;
@@ -132,13 +152,18 @@ impl TextTower {
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&index| texts[index].ids.len());
 
+        let length = |&index: &usize| texts[index].ids.len();
+        let lengths: Vec<usize> = order.iter().map(length).collect();
+        // Tried only where it matters: a single query waits for nothing.
+        let is_padded = lengths.first() == lengths.last() || self.hides_padding()?;
+
         let mut parts = Vec::new();
-        let mut rest = order.as_slice();
-        while !rest.is_empty() {
-            let lengths = rest.iter().map(|&index| texts[index].ids.len());
-            let (positions, others) = rest.split_at(self.at_once(lengths, batch));
-            parts.push(self.run(positions.iter().map(|&index| &texts[index]).collect())?);
-            rest = others;
+        let mut done = 0;
+        while done < order.len() {
+            let next = done + self.at_once(&lengths[done..], batch, is_padded);
+            let positions = order[done..next].iter();
+            parts.push(self.run(positions.map(|&index| &texts[index]).collect())?);
+            done = next;
         }
         Ok(TextRows {
             rows: Embeddings::concat(self.width, &parts)?.sorted_back(&order),
@@ -146,24 +171,23 @@ impl TextTower {
         })
     }
 
-    /// How many of the next texts run together, whose `lengths` never fall.
-    fn at_once(&self, lengths: impl Iterator<Item = usize> + Clone, batch: usize) -> usize {
+    /// How many of the next texts run together, whose `lengths` never fall; without padding, only those of one length.
+    fn at_once(&self, lengths: &[usize], batch: usize, is_padded: bool) -> usize {
         /// The most ids of one run, padding included; a single text may have more. What attention takes of memory grows
         /// with it.
         const MOST: usize = 1 << 14;
         let settings = self.tokenizer.settings();
-        let padding = settings.padding;
-        let first = lengths.clone().next();
-        let fits = |(position, length): &(usize, usize)| {
-            let length = match padding {
+        let fits = |&(position, &length): &(usize, &usize)| {
+            let padded = match settings.padding {
                 Padding::Full => settings.context_length,
-                Padding::Longest | Padding::None => *length,
+                Padding::Longest => length,
             };
-            let is_equal = padding != Padding::None || Some(length) == first;
-            *position == 0 || is_equal && (position + 1) * length <= MOST
+            let is_alike = is_padded || length == lengths[0];
+            position == 0 || is_alike && (position + 1) * padded <= MOST
         };
         let most = self.fixed_batch.unwrap_or(batch.max(1));
-        lengths.take(most).enumerate().take_while(fits).count()
+        let next = lengths.iter().take(most).enumerate();
+        next.take_while(fits).count()
     }
 
     /// The row of one text whose ids and padding are given, whatever this tower's settings are.
