@@ -433,7 +433,7 @@ fn what_was_taken_is_said() {
         ..Default::default()
     };
     for name in [
-        "mobileclip",
+        "mobileclip-transformers",
         "siglip2-gemma",
         "nomic-text",
         "siglip2",
@@ -449,7 +449,7 @@ fn what_was_taken_is_said() {
     };
     assert!(
         about(
-            "mobileclip",
+            "mobileclip-transformers",
             "id 0, as it was trained, and not \"<|endoftext|>\""
         ),
         "{said:?}"

@@ -335,7 +335,7 @@ bundles! {
     jina_clip_unmasked: "jina-clip-unmasked" [ids text_rows head steadiness],
     tinyclip: "tinyclip" [pixels image_rows ids text_rows head steadiness],
     dfn: "dfn" [pixels image_rows head steadiness],
-    mobileclip: "mobileclip" [pixels image_rows ids text_rows head steadiness],
+    mobileclip_transformers: "mobileclip-transformers" [pixels image_rows ids text_rows head steadiness],
     nomic_vision: "nomic-vision" [pixels image_rows head steadiness],
     nomic_text: "nomic-text" [ids text_rows head steadiness],
 }

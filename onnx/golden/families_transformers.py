@@ -326,7 +326,7 @@ def mobileclip(sources: Sources) -> Bundle:
     """
     from transformers import AutoTokenizer
 
-    folder = sources.folder("mobileclip")
+    folder = sources.folder("mobileclip-transformers")
     model = models.clip(24, 8, CLIP_VOCABULARY, 2, 20, 67, 100.0, 1)
     write_config(folder, model)
     image_processor(folder, {"shortest_edge": 24}, {"height": 24, "width": 24}, do_normalize=False, resample=2)
@@ -341,7 +341,7 @@ def mobileclip(sources: Sources) -> Bundle:
             return embeddings(model.get_text_features(input_ids=ids))
 
     return Bundle(
-        name="mobileclip",
+        name="mobileclip-transformers",
         layout=1,
         note="MobileCLIP: bilinear, not normalised; no causal mask, so texts are padded with id 0 as in training",
         images=clip_images(folder),
