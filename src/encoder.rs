@@ -6,6 +6,7 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use crate::bundle::{Activation, Bundle, Layout, Towers};
+use crate::device::{Device, Placement};
 use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
 use crate::runtime;
@@ -24,6 +25,8 @@ pub struct EncoderOptions {
     pub threads: usize,
     /// The most images or texts that run at once.
     pub batch: usize,
+    /// What the graphs run on. What is not to be had is an error, never a run on another device.
+    pub device: Device,
     /// Told, in one line each, of what takes long and happens once, and of what no file of the bundle states. By default
     /// it goes to standard error.
     pub notice: fn(&str),
@@ -40,6 +43,7 @@ impl Default for EncoderOptions {
             towers: Towers::All,
             threads: 0,
             batch: 16,
+            device: Device::Cpu,
             notice,
         }
     }
@@ -197,6 +201,13 @@ impl DualEncoder {
             .ok_or_else(|| no_tower(&self.bundle, "text"))
     }
 
+    /// Each tower that is loaded, by its name, with where its graph runs.
+    pub fn placements(&self) -> Vec<(&'static str, Placement)> {
+        let image = self.image.iter().map(|tower| ("image", tower.placement()));
+        let text = self.text.iter().map(|tower| ("text", tower.placement()));
+        image.chain(text).collect()
+    }
+
     /// The width of every row.
     pub fn width(&self) -> usize {
         let image = self.image.as_ref().map(ImageTower::width);
@@ -340,7 +351,13 @@ fn open_towers(
         threads => threads,
     };
     let open = |path: &Path, spins| {
-        Graph::open(path, runtime, GraphOptions { threads, spins }).map(Arc::new)
+        let device = options.device.clone();
+        let options = GraphOptions {
+            device,
+            threads,
+            spins,
+        };
+        Graph::open(path, runtime, &options).map(Arc::new)
     };
     let image_files = bundle
         .image

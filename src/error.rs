@@ -412,6 +412,24 @@ pub enum Error {
         /// What is needed.
         expected: String,
     },
+    /// A name that no device has.
+    #[error("device {found:?}: expected one of {}, the GPUs with their number as in cuda:1", known.join(", "))]
+    UnknownDevice {
+        /// What was given.
+        found: String,
+        /// The names that there are.
+        known: &'static [&'static str],
+    },
+    /// A device was asked for that is not to be had.
+    #[error("device {device} cannot be used: {problem}")]
+    NoDevice {
+        /// The device.
+        device: String,
+        /// Why not.
+        problem: String,
+        /// What to do.
+        way_out: String,
+    },
     /// ONNX Runtime was started in this process with other options already.
     #[error("ONNX Runtime could not be started: {source}")]
     RuntimeStart {
@@ -467,6 +485,7 @@ impl Error {
                 status, has_token, ..
             } => hub_hint(*status, *has_token),
             Error::HubBroken { way_out, .. } => way_out,
+            Error::NoDevice { way_out, .. } => way_out,
             Error::NoTower { tower: "image", .. } => {
                 "this bundle encodes texts only; choose another with --model"
             }

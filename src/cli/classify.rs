@@ -120,13 +120,13 @@ fn open(
         } else {
             Towers::Image
         };
-        let encoder = DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(towers))?;
+        let encoder = common.open(bundle.clone(), towers)?;
         // A file that somebody else wrote there is as good as none.
         if classes.classes().width() == encoder.width() {
             return Ok((encoder, classes));
         }
     }
-    let encoder = DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(Towers::All))?;
+    let encoder = common.open(bundle.clone(), Towers::All)?;
     encoder.image_tower()?;
     let classes = classes::encode(&encoder, &cache, labels, templates, common)?;
     Ok((encoder, classes))

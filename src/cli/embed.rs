@@ -85,8 +85,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common, order: &Order) -> Resu
         (false, true) => Towers::Text,
         _ => Towers::All,
     };
-    let encoder =
-        DualEncoder::from_bundle(common.bundle(towers)?, &common.encoder_options(towers))?;
+    let encoder = common.open(common.bundle(towers)?, towers)?;
     if towers == Towers::All {
         encoder.image_tower()?;
         encoder.text_tower()?;

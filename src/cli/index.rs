@@ -265,7 +265,7 @@ fn kept_encoder<'k>(
     };
     let encoder = match kept.take().filter(has_tower) {
         Some(encoder) => encoder,
-        None => DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(towers))?,
+        None => common.open(bundle.clone(), towers)?,
     };
     Ok(kept.insert(encoder))
 }

@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let options = common.encoder_options(Towers::All);
-    let encoder = DualEncoder::from_bundle(common.bundle(Towers::All)?, &options)?;
+    let encoder = common.open(common.bundle(Towers::All)?, Towers::All)?;
     let bundle = encoder.bundle();
     let runtime = runtime::start(options.notice)?;
 
@@ -84,6 +84,7 @@ fn image_facts(bundle: &Bundle, tower: &ImageTower) -> Result<Vec<(&'static str,
         |(height, width)| format!("centre {height} x {width}"),
     );
     let mut facts = vec![
+        ("image tower on", json!(tower.placement().to_string())),
         ("image size", json!(format!("{height} x {width}"))),
         ("resize", json!(resize)),
         ("filter", json!(preprocess.filter.name())),
@@ -108,6 +109,7 @@ fn text_facts(bundle: &Bundle, tower: &TextTower) -> Result<Vec<(&'static str, V
         Padding::Full => format!("to the full context, with id {}", settings.pad_id),
     };
     let mut facts = vec![
+        ("text tower on", json!(tower.placement().to_string())),
         ("context length", json!(settings.context_length)),
         ("padding", json!(padding)),
         ("cleaning", json!(cleaning(settings.cleaning))),

@@ -41,7 +41,10 @@ mod terminal;
 mod verify;
 mod watch;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,8 +52,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use diptych::{
-    Bundle, BundleOptions, EncoderOptions, Hub, HubModel, ImageOptions, Precisions, Towers,
-    pipeline::PipelineOptions,
+    Bundle, BundleOptions, Device, DualEncoder, EncoderOptions, Hub, HubModel, ImageOptions,
+    Precisions, Towers, pipeline::PipelineOptions,
 };
 use report::{Fetching, Report};
 
@@ -127,6 +130,16 @@ struct Common {
     /// the only one there is
     #[arg(long, value_name = "WORD", env = "DIPTYCH_PRECISION", global = true)]
     precision: Option<Precisions>,
+    /// What graphs run on: cpu, cuda, tensorrt, coreml, directml, openvino, rocm or webgpu, of several GPUs one as in cuda:1;
+    /// never another in its place
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        env = "DIPTYCH_DEVICE",
+        global = true,
+        default_value = "cpu"
+    )]
+    device: Device,
     /// Fetch no model: take what is in the cache
     #[arg(long, global = true)]
     offline: bool,
@@ -143,6 +156,9 @@ struct Common {
     /// Print results and errors, nothing else
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// Where the towers ran that the command opened, as it is said in the end.
+    #[arg(skip)]
+    ran_on: RefCell<BTreeSet<String>>,
 }
 
 /// Options of commands that read images.
@@ -220,28 +236,34 @@ fn search_takes_value(name: &str) -> bool {
 
 fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
     let Cli { command, common } = cli;
+    let outcome = run_command(command, &common, matches)?;
+    common.say_where_it_ran();
+    Ok(outcome)
+}
+
+fn run_command(command: Command, common: &Common, matches: &clap::ArgMatches) -> Result<Outcome> {
     match command {
-        Command::Classify(arguments) => classify::run(&arguments, &common),
+        Command::Classify(arguments) => classify::run(&arguments, common),
         Command::Embed(arguments) => {
             let order = matches
                 .subcommand_matches("embed")
                 .map(embed::Order::of)
                 .unwrap_or_default();
-            embed::run(&arguments, &common, &order)
+            embed::run(&arguments, common, &order)
         }
-        Command::Index(arguments) => index::run(&arguments, &common),
-        Command::Search(arguments) => search::run(&arguments, &common),
-        Command::Similar(arguments) => similar::run(&arguments, &common),
-        Command::Quarantine(arguments) => quarantine::run(&arguments, &common),
-        Command::Cluster(arguments) => cluster::run(&arguments, &common),
+        Command::Index(arguments) => index::run(&arguments, common),
+        Command::Search(arguments) => search::run(&arguments, common),
+        Command::Similar(arguments) => similar::run(&arguments, common),
+        Command::Quarantine(arguments) => quarantine::run(&arguments, common),
+        Command::Cluster(arguments) => cluster::run(&arguments, common),
         Command::Stats(arguments) => stats::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments, &common),
-        Command::Remove(arguments) => remove::run(&arguments, &common),
-        Command::Export(arguments) => export::run(&arguments, &common),
-        Command::Import(arguments) => import::run(&arguments, &common),
-        Command::Info(arguments) => info::run(&arguments, &common),
-        Command::Models(arguments) => models::run(&arguments, &common),
-        Command::Verify(arguments) => verify::run(&arguments, &common),
+        Command::Check(arguments) => check::run(&arguments, common),
+        Command::Remove(arguments) => remove::run(&arguments, common),
+        Command::Export(arguments) => export::run(&arguments, common),
+        Command::Import(arguments) => import::run(&arguments, common),
+        Command::Info(arguments) => info::run(&arguments, common),
+        Command::Models(arguments) => models::run(&arguments, common),
+        Command::Verify(arguments) => verify::run(&arguments, common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);
@@ -316,12 +338,39 @@ impl Common {
         if self.quiet { |_| () } else { report::notice }
     }
 
+    /// The towers of `bundle` that are asked for.
+    fn open(&self, bundle: Bundle, towers: Towers) -> Result<DualEncoder> {
+        let encoder = DualEncoder::from_bundle(bundle, &self.encoder_options(towers))?;
+        for (tower, placement) in encoder.placements() {
+            match placement.on_cpu {
+                0 => self.ran_on(&placement),
+                _ => self.ran_on(&format_args!("{placement} ({tower} tower)")),
+            }
+        }
+        Ok(encoder)
+    }
+
+    /// A tower that was opened ran there.
+    fn ran_on(&self, place: &dyn Display) {
+        self.ran_on.borrow_mut().insert(place.to_string());
+    }
+
+    /// The last line of a run in which a graph was opened.
+    fn say_where_it_ran(&self) {
+        let ran_on = self.ran_on.borrow();
+        if !ran_on.is_empty() && !self.quiet {
+            let ran_on: Vec<&str> = ran_on.iter().map(String::as_str).collect();
+            report::notice(&format!("ran on {}", ran_on.join("; ")));
+        }
+    }
+
     fn encoder_options(&self, towers: Towers) -> EncoderOptions {
         let threads = usize::from(self.threads.unwrap_or(0));
         EncoderOptions {
             towers,
             threads,
             batch: self.batch.into(),
+            device: self.device.clone(),
             notice: self.notice(),
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use diptych::{DualEncoder, Error, Hit, Kind, SearchOptions, Towers, pipeline};
+use diptych::{Error, Hit, Kind, SearchOptions, Towers, pipeline};
 use image::RgbImage;
 
 use super::filter::{self, FilterArguments};
@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         (false, true) => Towers::Image,
         _ => Towers::All,
     };
-    let encoder = DualEncoder::from_bundle(bundle, &common.encoder_options(towers))?;
+    let encoder = common.open(bundle, towers)?;
     let row = query::encode(
         &encoder,
         &terms,

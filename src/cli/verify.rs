@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use diptych::Towers;
 use diptych::verify::{Record, compare, self_check};
-use diptych::{DualEncoder, Towers};
 
 use super::output::Output;
 use super::{Common, Outcome};
@@ -43,32 +43,30 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let mut common = common.clone();
     common.model = arguments.bundle.clone().or(common.model);
     let options = common.encoder_options(Towers::All);
-    let open = || -> Result<DualEncoder> {
-        Ok(DualEncoder::from_bundle(
-            common.bundle(Towers::All)?,
-            &options,
-        )?)
-    };
+    let open = || common.open(common.bundle(Towers::All)?, Towers::All);
     let mut output = Output::new(arguments.json);
-    match (&arguments.record, &arguments.against) {
+    let outcome = match (&arguments.record, &arguments.against) {
         (Some(file), _) => {
             Record::of(&open()?)?.write(file)?;
             output.recorded(file)?;
-            Ok(Outcome::Done)
+            Outcome::Done
         }
         (None, Some(file)) => {
             // Read first, since opening a model takes longer than finding that a record is none.
             let record = Record::read(file)?;
             let comparison = compare(&open()?, &record, arguments.tolerance)?;
             output.compared(&record, &comparison)?;
-            Ok(outcome(comparison.is_equal()))
+            outcome(comparison.is_equal())
         }
         (None, None) => {
             let checks = self_check(&common.bundle(Towers::All)?, &options)?;
             output.self_checked(&checks)?;
-            Ok(outcome(checks.iter().all(|check| check.holds)))
+            common.ran_on(&options.device);
+            outcome(checks.iter().all(|check| check.holds))
         }
-    }
+    };
+    common.say_where_it_ran();
+    Ok(outcome)
 }
 
 fn outcome(holds: bool) -> Outcome {

@@ -7,6 +7,7 @@ use ndarray::Ix2;
 
 use super::{Batch, Role, RowGraph, TextTower, fixed_sides};
 use crate::bundle::Activation;
+use crate::device::Placement;
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 use crate::preprocess::Preprocess;
@@ -41,6 +42,9 @@ impl ImageTower {
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
         check_side(&graph, &port, stated)?;
+        if graph.graph.is_unproved() {
+            graph.run_nothing()?;
+        }
         Ok(Self {
             width: graph.row_width()?,
             graph,
@@ -57,6 +61,11 @@ impl ImageTower {
     /// The width of each row.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// Where the graph runs, as its first run has shown.
+    pub fn placement(&self) -> Placement {
+        self.graph.graph.placement()
     }
 
     /// Height and width of the graph's input, in pixels.

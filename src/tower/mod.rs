@@ -8,7 +8,7 @@ mod text;
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Ix2};
+use ndarray::{Array2, ArrayD, Ix2};
 
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
@@ -188,6 +188,12 @@ impl RowGraph {
         })
     }
 
+    /// What the graph makes of one item of nothing.
+    fn run_nothing(&self) -> Result<ArrayD<f32>> {
+        let feeds = Batch::default().feeds(&self.graph, &self.roles, self.side);
+        Ok(self.graph.run(feeds, &[&self.output])?.swap_remove(0))
+    }
+
     /// The width of the rows: what the graph declares, otherwise what a run of one item of nothing gives.
     fn row_width(&self) -> Result<usize> {
         let declared = self
@@ -198,14 +204,7 @@ impl RowGraph {
             .and_then(|port| port.shape[1]);
         match declared {
             Some(width) => Ok(width),
-            None => {
-                let feeds = Batch::default().feeds(&self.graph, &self.roles, self.side);
-                Ok(self.graph.run(feeds, &[&self.output])?[0]
-                    .shape()
-                    .last()
-                    .copied()
-                    .unwrap_or(0))
-            }
+            None => Ok(self.run_nothing()?.shape().last().copied().unwrap_or(0)),
         }
     }
 

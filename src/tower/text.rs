@@ -6,6 +6,7 @@ use ndarray::Array2;
 
 use super::{Batch, Role, RowGraph};
 use crate::bundle::{Pad, TextFiles};
+use crate::device::Placement;
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 use crate::session::Graph;
@@ -50,17 +51,26 @@ impl TextTower {
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
         let tokenizer = tokenizer(&graph, port.shape[1], files)?;
-        Ok(Self {
+        let tower = Self {
             width: graph.row_width()?,
             graph,
             tokenizer,
             fixed_batch: port.shape[0],
-        })
+        };
+        if tower.graph.graph.is_unproved() {
+            tower.encode(&[""], 1)?;
+        }
+        Ok(tower)
     }
 
     /// The width of each row.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// Where the graph runs, as its first run has shown.
+    pub fn placement(&self) -> Placement {
+        self.graph.graph.placement()
     }
 
     /// What turns texts into ids.
