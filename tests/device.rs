@@ -97,7 +97,7 @@ fn a_name_that_no_device_has_is_refused() {
 /// Every golden bundle on OpenVINO, which runs without a GPU too. The folder holds an ONNX Runtime that was built with
 /// it, such as `onnxruntime/capi` of the Python package onnxruntime-openvino.
 #[test]
-#[ignore = "needs DIPTYCH_OPENVINO, a folder with an ONNX Runtime that has OpenVINO, also in LD_LIBRARY_PATH"]
+#[ignore = "needs DIPTYCH_OPENVINO, a folder with an ONNX Runtime that has OpenVINO"]
 fn golden_rows_on_openvino() {
     let folder = PathBuf::from(std::env::var_os("DIPTYCH_OPENVINO").unwrap());
     let runtime = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);

@@ -974,6 +974,7 @@ fn all_holds_of_the_bundled_model() {
         names,
         [
             "unit length",
+            "repetition",
             "batches",
             "threads",
             "differences",
@@ -1031,4 +1032,23 @@ fn pictures_that_do_not_get_through_are_found_out() {
         failing.contains(&"differences") && failing.contains(&"captions"),
         "{checks:?}"
     );
+}
+
+/// Graphs that were made with one fault each, by onnx/golden/faults.py, and one without.
+#[test]
+fn each_fault_fails_its_own_check() {
+    for (fault, failing) in [
+        ("none", &[] as &[&str]),
+        ("batch", &["batches"]),
+        ("chance", &["repetition", "batches"]),
+        ("scramble", &["likeness"]),
+    ] {
+        let (_, checks) = self_check(&root("tests/data/faults").join(fault));
+        let failed: Vec<&str> = checks
+            .iter()
+            .filter(|(_, holds, _)| !holds)
+            .map(|(name, ..)| name.as_str())
+            .collect();
+        assert_eq!(failed, failing, "{fault}: {checks:?}");
+    }
 }
