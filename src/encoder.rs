@@ -307,6 +307,8 @@ impl DualEncoder {
             });
         }
         Ok(match stated.activation {
+            // There are no texts, so no scores, whatever they would be multiplied by.
+            _ if self.bundle.layout == Layout::ImageAlone => stated,
             Activation::Softmax => Calibration {
                 scale: Some(CLIP_SCALE),
                 origin: ScaleOrigin::Assumed,

@@ -508,8 +508,8 @@ impl Error {
             }
             Error::Locked { .. } => "wait until it has ended; searching is possible meanwhile",
             Error::OtherModel { .. } => {
-                "give the index's own model with --model, move the index over with diptych index --reindex, or make \
-                 another with --index"
+                "give the index's own model with --model, and its kind of rows with --rows, move the index over with \
+                 diptych index --reindex, or make another with --index"
             }
             Error::Damaged { way_back, .. } => way_back,
             Error::Catalog { .. } => {

@@ -327,11 +327,14 @@ impl Kinds {
 
 /// That a graph has no output for rows of this kind.
 fn lacks(graph: &Graph, rows: Rows) -> Error {
-    let expected = match rows {
-        Rows::Pooled => "an output pooler_output for rows pooled; mean and patches need none",
-        _ => "an output last_hidden_state, with a row for each token",
+    let expected = match (rows, token_output(graph)) {
+        (Rows::Pooled, Some(_)) => {
+            "an output pooler_output for rows pooled; --rows mean and patches need none".to_owned()
+        }
+        (Rows::Pooled, None) => "an output pooler_output for rows pooled".to_owned(),
+        _ => format!("an output last_hidden_state, with a row for each token, for rows {rows}"),
     };
-    interface(graph, "outputs", graph.outputs(), expected)
+    interface(graph, "outputs", graph.outputs(), &expected)
 }
 
 /// An error unless graph and configs agree on height and width.
