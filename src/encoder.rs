@@ -11,7 +11,7 @@ use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
 use crate::runtime;
 use crate::session::{Graph, GraphOptions};
-use crate::tower::{ImageTower, TextTower, fixed_sides};
+use crate::tower::{ImageTower, Rows, TextTower, fixed_sides};
 
 /// What CLIP training clips the scale to, and what its published models have.
 const CLIP_SCALE: f32 = 100.0;
@@ -27,6 +27,9 @@ pub struct EncoderOptions {
     pub batch: usize,
     /// What the graphs run on. What is not to be had is an error, never a run on another device.
     pub device: Device,
+    /// What an image's row is made of, in place of the kind that the bundle takes. Rows of another kind lie in a space
+    /// of their own, where no text's row lies.
+    pub rows: Option<Rows>,
     /// Told, in one line each, of what takes long and happens once, and of what no file of the bundle states. By default
     /// it goes to standard error.
     pub notice: fn(&str),
@@ -44,6 +47,7 @@ impl Default for EncoderOptions {
             threads: 0,
             batch: 16,
             device: Device::Cpu,
+            rows: None,
             notice,
         }
     }
@@ -208,6 +212,21 @@ impl DualEncoder {
         image.chain(text).collect()
     }
 
+    /// An error where the image tower gives several rows for an image and one is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SeveralRows`].
+    pub fn require_one_row(&self) -> Result<()> {
+        match self.image.as_ref().map(ImageTower::rows_per_image) {
+            Some(count) if count > 1 => Err(Error::SeveralRows {
+                path: self.bundle.path.clone(),
+                count,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The width of every row.
     pub fn width(&self) -> usize {
         let image = self.image.as_ref().map(ImageTower::width);
@@ -216,11 +235,12 @@ impl DualEncoder {
             .unwrap_or(0)
     }
 
-    /// A unit row for each image.
+    /// A unit row for each image; where [`Rows::Patches`] are asked for, one for each patch.
     ///
     /// # Shape and units
     ///
-    /// N 8-bit RGB images of any size in, N × D out.
+    /// N 8-bit RGB images of any size in, N × D out; of P patches N · P × D, image after image, and P is
+    /// [`ImageTower::rows_per_image`].
     ///
     /// # Cost
     ///
@@ -237,8 +257,9 @@ impl DualEncoder {
     ///
     /// # Source
     ///
-    /// `CLIPModel.get_image_features` of transformers, `encode_image` of open_clip, each divided by its norm; equal to
-    /// within 1e-5 of cosine 1.
+    /// `CLIPModel.get_image_features` of transformers, `encode_image` of open_clip, and of an image tower alone the
+    /// `last_hidden_state` or `pooler_output` of its class in transformers, pooled as [`Rows`] says; each divided by its
+    /// norm, equal to within 1e-5 of cosine 1.
     pub fn encode_images(&self, images: &[RgbImage]) -> Result<Embeddings> {
         let tower = self.image_tower()?;
         let mut parts = Vec::new();
@@ -297,6 +318,8 @@ impl DualEncoder {
             });
         }
         Ok(match stated.activation {
+            // There are no texts, so no scores, whatever they would be multiplied by.
+            _ if self.bundle.layout == Layout::ImageAlone => stated,
             Activation::Softmax => Calibration {
                 scale: Some(CLIP_SCALE),
                 origin: ScaleOrigin::Assumed,
@@ -380,9 +403,10 @@ fn open_towers(
         .as_ref()
         .and_then(|files| fixed_sides(&files.preprocess));
     let side = stated.unwrap_or((1, 1));
+    let is_alone = bundle.layout == Layout::ImageAlone;
     let image = image_graph
         .zip(image_files)
-        .map(|(graph, files)| ImageTower::new(graph, files.preprocess.clone()));
+        .map(|(graph, files)| ImageTower::new(graph, files, options.rows, is_alone));
     let text = text_graph
         .zip(text_files)
         .map(|(graph, files)| TextTower::new(graph, files, side));

@@ -105,6 +105,28 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// What should name a kind of rows does not.
+    #[error("rows are {found:?}, expected cls, mean, pooled or patches")]
+    BadRows {
+        /// What was given.
+        found: String,
+    },
+    /// No file of a bundle says which of a graph's values are an image's row.
+    #[error("{}: no file states which of its outputs is an image's row: found {found}", path.display())]
+    RowsUnknown {
+        /// The graph's file.
+        path: PathBuf,
+        /// Its outputs.
+        found: String,
+    },
+    /// An image has several rows where one was needed.
+    #[error("{}: image tower gives {count} rows for an image, expected one", path.display())]
+    SeveralRows {
+        /// The bundle's folder.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// What should name a model of a hub does not.
     #[error("{found}: not a model of a hub, which is OWNER/NAME or OWNER/NAME@REVISION: {problem}")]
     NotAHubName {
@@ -471,6 +493,12 @@ impl Error {
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
             Error::NoPrecision { .. } => "give one that is there with --precision",
+            Error::RowsUnknown { .. } => {
+                "say which with --rows cls, mean, pooled or patches, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
+            }
+            Error::SeveralRows { .. } => {
+                "choose another kind than patches with --rows, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
+            }
             Error::NotAHubName { .. } => {
                 "give a name such as someone/clip, or the path of a folder"
             }
@@ -489,15 +517,18 @@ impl Error {
             Error::NoTower { tower: "image", .. } => {
                 "this bundle encodes texts only; choose another with --model"
             }
-            Error::NoTower { .. } => "this bundle encodes images only; choose another with --model",
+            Error::NoTower { .. } => {
+                "this bundle encodes images only: embed and index them, and search by an image; for words and labels choose \
+                 another with --model"
+            }
             Error::TemplateWithoutPlace { .. } => "write a template such as \"a photo of a {}.\"",
             Error::NoIndex { .. } => {
                 "make one with diptych index PATH, or name another with --index"
             }
             Error::Locked { .. } => "wait until it has ended; searching is possible meanwhile",
             Error::OtherModel { .. } => {
-                "give the index's own model with --model, move the index over with diptych index --reindex, or make \
-                 another with --index"
+                "give the index's own model with --model, and its kind of rows with --rows, move the index over with \
+                 diptych index --reindex, or make another with --index"
             }
             Error::Damaged { way_back, .. } => way_back,
             Error::Catalog { .. } => {

@@ -55,6 +55,7 @@ mod device;
 mod embedding;
 mod encoder;
 mod error;
+mod float_resample;
 mod graph_file;
 mod hex;
 mod hub;
@@ -94,7 +95,7 @@ pub use npy::{NpyReader, NpyWriter, Precision};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
 pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};
-pub use tower::{ImageTower, TextRows, TextTower};
+pub use tower::{ImageTokens, ImageTower, Rows, TextRows, TextTower};
 pub use zero_shot::{ClassCache, Prediction, ZeroShot};
 
 /// README's Rust code runs as a test.

@@ -85,6 +85,8 @@ pub struct NpyWriter {
     path: PathBuf,
     file: BufWriter<File>,
     width: usize,
+    /// How many rows belong together, where the file has an axis for them.
+    group: Option<usize>,
     precision: Precision,
     rows: usize,
 }
@@ -99,17 +101,42 @@ impl NpyWriter {
         Self::create_with(path, width, Precision::default())
     }
 
+    /// An empty file of float32 rows of `width`, of which `group` at a time belong together, in place of any that was
+    /// there: its shape is N × `group` × `width`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`] if it cannot be created.
+    ///
+    /// # Panics
+    ///
+    /// If `group` is 0.
+    pub fn create_grouped(path: &Path, group: usize, width: usize) -> Result<Self> {
+        assert!(group > 0, "a group has rows");
+        Self::create_new(path, width, Some(group), Precision::default())
+    }
+
     /// An empty file of rows of `width`, in place of any that was there.
     ///
     /// # Errors
     ///
     /// [`Error::Write`] if it cannot be created.
     pub fn create_with(path: &Path, width: usize, precision: Precision) -> Result<Self> {
+        Self::create_new(path, width, None, precision)
+    }
+
+    fn create_new(
+        path: &Path,
+        width: usize,
+        group: Option<usize>,
+        precision: Precision,
+    ) -> Result<Self> {
         let file = File::create(path).map_err(Error::write(path))?;
         let mut writer = Self {
             path: path.to_owned(),
             file: BufWriter::new(file),
             width,
+            group,
             precision,
             rows: 0,
         };
@@ -117,7 +144,7 @@ impl NpyWriter {
         Ok(writer)
     }
 
-    /// Adds rows at the end.
+    /// Adds rows at the end; whole groups of them, where the file has groups.
     ///
     /// # Errors
     ///
@@ -155,17 +182,27 @@ impl NpyWriter {
     fn try_flush(&mut self) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(0))?;
         self.file
-            .write_all(&header(self.rows, self.width, self.precision))?;
+            .write_all(&header(&self.shape(), self.precision))?;
         self.file.seek(SeekFrom::End(0))?;
         self.file.flush()
     }
 }
 
+impl NpyWriter {
+    fn shape(&self) -> Vec<usize> {
+        match self.group {
+            None => vec![self.rows, self.width],
+            Some(group) => vec![self.rows / group, group, self.width],
+        }
+    }
+}
+
 /// Version 1.0 of the format, described in NumPy's `numpy.lib.format`.
-fn header(rows: usize, width: usize, precision: Precision) -> Vec<u8> {
+fn header(shape: &[usize], precision: Precision) -> Vec<u8> {
     let name = precision.name();
-    let dict =
-        format!("{{'descr': '{name}', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
+    let axes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let axes = axes.join(", ");
+    let dict = format!("{{'descr': '{name}', 'fortran_order': False, 'shape': ({axes}), }}");
     let length = (HEADER - 10) as u16;
     let mut header = [
         b"\x93NUMPY\x01\x00",

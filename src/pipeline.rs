@@ -68,7 +68,7 @@ pub struct Identity {
 pub struct Encoded<'a> {
     /// Its path, as given.
     pub path: &'a Path,
-    /// Its one unit row, or why there is none.
+    /// Its unit row, or one for each patch where the encoder gives those; or why there is none.
     pub row: Result<Embeddings>,
     /// Its small copy, where [`PipelineOptions::thumbnail`] asks for one and the image could be decoded: the whole
     /// image, upright, in its own proportions, never enlarged.
@@ -346,7 +346,7 @@ fn encode_batch(
         .map(|prepared| prepared.values.as_slice())
         .collect();
     let rows: Vec<Result<Embeddings>> = match tower.encode_prepared(good.concat()) {
-        Ok(rows) => rows.split().map(Ok).collect(),
+        Ok(rows) => rows.chunks(tower.rows_per_image()).map(Ok).collect(),
         // One image without a row must not cost the others theirs.
         Err(Error::NoRow { .. }) => good
             .iter()

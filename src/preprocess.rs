@@ -8,14 +8,15 @@ use std::ops::Range;
 use image::{Rgb, RgbImage};
 use ndarray::Array3;
 
-use crate::resample::{Filter, resize_window};
+use crate::float_resample::resize_floats;
+use crate::resample::{Filter, resize, resize_window};
 
 /// Channels of a tensor.
 const CHANNELS: usize = 3;
 
 /// The program whose arithmetic is followed.
 ///
-/// All three agree on what to do and differ in how they round: a photo of 640 × 427 is cut one pixel further left by
+/// All agree on what to do and differ in how they round: a photo of 640 × 427 is cut one pixel further left by
 /// one than by another, and normalised values differ in their last bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reference {
@@ -29,6 +30,12 @@ pub enum Reference {
     /// [`Resize::Shortest`] cuts to whole pixels; [`Resize::Cover`] and [`Resize::Longest`] round halves to even, and so
     /// does the crop's offset. The larger half of a padding goes to the right and the bottom.
     OpenClip,
+    /// `transformers`' torchvision back-end as DINOv3 uses it (`DINOv3ViTImageProcessor`): levels are scaled first, then
+    /// resized as f32, never rounded to levels again.
+    ///
+    /// Sizes are cut to whole pixels, the crop's offset is rounded down, and the larger half of a padding goes to the
+    /// right and the bottom.
+    Torchvision,
     /// immich's machine-learning service.
     ///
     /// Like open_clip's, but the ratio of the sides is rounded before it is multiplied, which changes the size for one
@@ -42,6 +49,9 @@ impl Reference {
         match self {
             Reference::Transformers => "transformers, Pillow back-end",
             Reference::OpenClip => "open_clip",
+            Reference::Torchvision => {
+                "transformers, torchvision back-end, rescaled before the resize"
+            }
             Reference::Immich => "immich's machine-learning service",
         }
     }
@@ -139,8 +149,12 @@ impl Preprocess {
     ///
     /// # Source
     ///
-    /// Equal to the last bit to what the reference makes of the same RGB pixels.
+    /// Equal to the last bit to what the reference makes of the same RGB pixels. [`Reference::Torchvision`] makes no
+    /// levels; these are the nearest to its numbers.
     pub fn pixels(&self, image: &RgbImage) -> RgbImage {
+        if self.reference == Reference::Torchvision {
+            return self.nearest_levels(image);
+        }
         let (width, height) = self.resized(image.width(), image.height());
         let (wide, high) = self.output_size(image.width(), image.height());
         let left = self.offset(width, wide);
@@ -168,8 +182,11 @@ impl Preprocess {
     /// # Source
     ///
     /// Equal to the last bit to the reference's f32: the operations are done in its order and precision, once for each
-    /// of the 256 levels.
+    /// of the 256 levels. [`Reference::Torchvision`]'s sums are equal to within 1e-5 of a value, of the order of 1.
     pub fn write(&self, image: &RgbImage, out: &mut [f32]) {
+        if self.reference == Reference::Torchvision {
+            return self.write_floats(image, out);
+        }
         let pixels = self.pixels(image);
         let plane = pixels.len() / CHANNELS;
         assert_eq!(out.len(), pixels.len(), "out holds 3 x H x W values");
@@ -182,6 +199,60 @@ impl Preprocess {
                 *value = table[usize::from(pixel[channel])];
             }
         }
+    }
+
+    /// [`Preprocess::write`] where levels are scaled before the image is resized.
+    fn write_floats(&self, image: &RgbImage, out: &mut [f32]) {
+        let floats = self.floats(image);
+        let plane = floats.len() / CHANNELS;
+        assert_eq!(out.len(), floats.len(), "out holds 3 x H x W values");
+        for (channel, values) in out.chunks_exact_mut(plane.max(1)).enumerate() {
+            let (mean, std) = (self.mean[channel] as f32, self.std[channel] as f32);
+            for (value, pixel) in values.iter_mut().zip(floats.chunks_exact(CHANNELS)) {
+                *value = (pixel[channel] - mean) / std;
+            }
+        }
+    }
+
+    /// The image as scaled levels, resized and cropped or padded with zeros: row by row, red, green, blue.
+    fn floats(&self, image: &RgbImage) -> Vec<f32> {
+        let (width, height) = self.resized(image.width(), image.height());
+        let (wide, high) = self.output_size(image.width(), image.height());
+        let scaled: [f32; 256] = std::array::from_fn(|level| self.scaled(level as f64));
+        let floats = match self.filter {
+            // Picks, and blends nothing.
+            Filter::Nearest => {
+                let picked = resize(image, width, height, self.filter);
+                picked
+                    .iter()
+                    .map(|&level| scaled[usize::from(level)])
+                    .collect()
+            }
+            filter => resize_floats(image, [width, height], filter, &scaled),
+        };
+        if (wide, high) == (width, height) {
+            return floats;
+        }
+        let (left, top) = (self.offset(width, wide), self.offset(height, high));
+        let [columns, rows] = [within(left, wide, width), within(top, high, height)];
+        let mut cut = vec![0.0; wide as usize * high as usize * CHANNELS];
+        for row in rows.clone() {
+            let begin = |x: u32, y: u32, width: u32| (y * width + x) as usize * CHANNELS;
+            let from = begin(columns.start, row, width);
+            // Neither offset is below 0 where it is taken off.
+            let to = begin((-left).max(0) as u32, (i64::from(row) - top) as u32, wide);
+            let length = columns.len() * CHANNELS;
+            cut[to..to + length].copy_from_slice(&floats[from..from + length]);
+        }
+        cut
+    }
+
+    fn nearest_levels(&self, image: &RgbImage) -> RgbImage {
+        let (wide, high) = self.output_size(image.width(), image.height());
+        let unit = self.rescale.unwrap_or(1.0) as f32;
+        let level = |value: f32| (value / unit).round() as u8;
+        let levels = self.floats(image).into_iter().map(level).collect();
+        RgbImage::from_vec(wide, high, levels).unwrap_or_default()
     }
 
     /// The image as the tower's input, 3 × H × W; see [`Preprocess::write`].
@@ -229,7 +300,7 @@ impl Preprocess {
                             (f64::from(height) * scale) as u32,
                         )
                     }
-                    Reference::OpenClip | Reference::Immich => {
+                    Reference::OpenClip | Reference::Torchvision | Reference::Immich => {
                         self.divided(width, height, down.max(across))
                     }
                 }
@@ -242,7 +313,9 @@ impl Preprocess {
     fn longer_side(&self, size: u32, longer: u32, shorter: u32) -> u32 {
         let [size, longer, shorter] = [size, longer, shorter].map(f64::from);
         let exact = match self.reference {
-            Reference::Transformers | Reference::OpenClip => size * longer / shorter,
+            Reference::Transformers | Reference::OpenClip | Reference::Torchvision => {
+                size * longer / shorter
+            }
             Reference::Immich => longer / shorter * size,
         };
         exact as u32
@@ -259,7 +332,7 @@ impl Preprocess {
         let spare = i64::from(from) - i64::from(to);
         match self.reference {
             Reference::Transformers => spare.div_euclid(2),
-            Reference::Immich => spare / 2,
+            Reference::Torchvision | Reference::Immich => spare / 2,
             Reference::OpenClip if spare < 0 => spare / 2,
             // Halves to even: 1.5 becomes 2, 2.5 too.
             Reference::OpenClip => (spare as f64 / 2.0).round_ties_even() as i64,
@@ -274,7 +347,9 @@ impl Preprocess {
         std::array::from_fn(|level| {
             let scaled = self.scaled(level as f64);
             match self.reference {
-                Reference::Transformers | Reference::OpenClip => (scaled - mean) / std,
+                Reference::Transformers | Reference::OpenClip | Reference::Torchvision => {
+                    (scaled - mean) / std
+                }
                 Reference::Immich => scaled * (1.0 / std) - mean / std,
             }
         })
@@ -285,6 +360,8 @@ impl Preprocess {
         match (self.rescale, self.reference) {
             (None, _) => level as f32,
             (Some(factor), Reference::Transformers) => (level * factor) as f32,
+            // A tensor of levels times a number is f32 times f32.
+            (Some(factor), Reference::Torchvision) => level as f32 * factor as f32,
             // Both divide by 255 in f32, which is not the same as multiplying by 1/255.
             (Some(factor), Reference::OpenClip | Reference::Immich) => {
                 level as f32 / factor.recip() as f32
@@ -389,6 +466,7 @@ mod tests {
             // Margins of ½, 1½, 2½, −½, −1½.
             (Reference::Transformers, [0, 1, 2, -1, -2]),
             (Reference::OpenClip, [0, 2, 2, 0, -1]),
+            (Reference::Torchvision, [0, 1, 2, 0, -1]),
             (Reference::Immich, [0, 1, 2, 0, -1]),
         ] {
             let found =
@@ -440,13 +518,13 @@ mod tests {
                 let start = (f64::from((from - to) as i32) / 2.0).floor() as i64;
                 start + before
             }
-            Reference::OpenClip => {
+            Reference::OpenClip | Reference::Torchvision => {
                 let missing = (to - from).max(0);
                 side.splice(0..0, (0..missing / 2).map(|_| None));
                 side.extend((0..(missing + 1) / 2).map(|_| None));
                 let spare = side.len() as i64 - to;
                 // Halves to even: 4 k + 1 halves go down, 4 k + 3 up.
-                spare / 2 + i64::from(spare % 4 == 3)
+                spare / 2 + i64::from(spare % 4 == 3 && reference == Reference::OpenClip)
             }
             Reference::Immich => (from as f64 / 2.0 - to as f64 / 2.0) as i64,
         };
@@ -462,15 +540,17 @@ mod tests {
     proptest! {
         #[test]
         fn crops_are_the_references_own(
-            width in 1..60_u32, height in 1..60_u32, wide in 1..60_u32, high in 1..60_u32, which in 0..3_usize,
+            width in 1..60_u32, height in 1..60_u32, wide in 1..60_u32, high in 1..60_u32, which in 0..4_usize,
         ) {
-            let reference = REFERENCES[which];
+            let reference = *REFERENCES.get(which).unwrap_or(&Reference::Torchvision);
+            // Padded after levels have become numbers.
+            let fill = if reference == Reference::Torchvision { 0 } else { 9 };
             let image = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 1]));
             let columns = slow_side(reference, width.into(), wide.into());
             let rows = slow_side(reference, height.into(), high.into());
             let expected = RgbImage::from_fn(wide, high, |x, y| match (columns[x as usize], rows[y as usize]) {
                 (Some(column), Some(row)) => *image.get_pixel(column as u32, row as u32),
-                _ => Rgb([9; 3]),
+                _ => Rgb([fill; 3]),
             });
             prop_assert_eq!(settings(reference, None, Some((high, wide))).pixels(&image), expected);
         }

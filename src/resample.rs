@@ -102,7 +102,7 @@ impl Filter {
     }
 
     /// How far from the centre pixels count, in pixels of the smaller of the two images.
-    fn support(self) -> f64 {
+    pub(crate) fn support(self) -> f64 {
         match self {
             Filter::Nearest => 0.0,
             Filter::Box => 0.5,
@@ -113,7 +113,7 @@ impl Filter {
     }
 
     /// The weight, before normalising, of a pixel at distance `x` from the centre.
-    fn weight(self, x: f64) -> f64 {
+    pub(crate) fn weight(self, x: f64) -> f64 {
         let distance = x.abs();
         match self {
             // Open on one side, closed on the other, so that a pixel on the border of two counts once.

@@ -33,6 +33,7 @@ class Bundle:
     activation: str = "softmax"
     min_cosine: float = 1 - 1e-6
     refused: list[int] = field(default_factory=list)
+    kinds: dict[str, Callable] = field(default_factory=dict)
 
 
 @dataclass

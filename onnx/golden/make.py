@@ -56,6 +56,7 @@ def main() -> None:
     import bundle
     import bundles_open_clip
     import bundles_transformers
+    import bundles_vision
     import clip_corpus
     import expected
     import images
@@ -72,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         pieces = tokenizers_small.train_pieces(Path(scratch))
         sources = bundle.Sources(golden / "bundles", options.published_clip, pieces, Path(scratch))
-        made = [make(sources) for make in bundles_transformers.ALL + bundles_open_clip.ALL]
+        made = [make(sources) for make in bundles_transformers.ALL + bundles_open_clip.ALL + bundles_vision.ALL]
         expected.write_all(golden, made)
     tokenizers_small.write_json(golden / "versions.json", versions())
 

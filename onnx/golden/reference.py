@@ -51,6 +51,23 @@ class TransformersImages:
         return self.processor(image)["pixel_values"][0]
 
 
+class AutoImages:
+    """The image processor that transformers takes by itself, where its class has no Pillow back-end.
+
+    It makes no levels between resize and rescale, so that only its values can be compared.
+    """
+
+    def __init__(self, folder: Path, class_name: str):
+        from transformers import AutoImageProcessor
+
+        self.processor = AutoImageProcessor.from_pretrained(folder)
+        assert type(self.processor).__name__ == class_name, type(self.processor)
+
+    def values(self, image: Image.Image) -> np.ndarray:
+        """The 3 × H × W input of the model."""
+        return self.processor(image, return_tensors="np")["pixel_values"][0]
+
+
 class OpenClipImages:
     """open_clip's inference transform, from its preprocess_cfg."""
 

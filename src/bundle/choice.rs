@@ -144,10 +144,13 @@ pub(crate) fn choose(
     let Some(names) = LAYOUTS.iter().find(fits) else {
         return Ok(None);
     };
-    let pick = |tower, stems, asked: &Option<String>| {
-        names.pick_or_fail(path, files, tower, stems, asked.as_deref())
-    };
     let is_whole = names.layout == Layout::Combined;
+    let pick = |tower, stems, asked: &Option<String>| {
+        // What is asked of one half of a graph is asked of the graph.
+        let other = precisions.image.as_ref().or(precisions.text.as_ref());
+        let asked = asked.as_ref().or(other.filter(|_| is_whole));
+        names.pick_or_fail(path, files, tower, stems, asked.map(String::as_str))
+    };
     let mut choice = Choice {
         layout: names.layout,
         image: None,
@@ -173,7 +176,7 @@ pub(crate) fn choose(
 /// The configs that a layout reads for the towers that are there, as far as a bundle has them.
 pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'static str> {
     let (always, of_image, of_text): (&[_], &[_], &[_]) = match layout {
-        Layout::Transformers | Layout::Combined => (
+        Layout::Transformers | Layout::Combined | Layout::ImageAlone => (
             &["config.json"],
             &["preprocessor_config.json", "processor_config.json"],
             &[
@@ -474,6 +477,12 @@ mod tests {
         );
         let text = chosen(&files, Towers::Text, "fp16").unwrap().unwrap();
         assert_eq!(text.image, text.text);
+        // An image tower alone is one graph too, which its name does not tell.
+        let (_, image, text) = graphs(&files, "image=fp16");
+        assert_eq!(
+            (image.as_str(), text.as_str()),
+            ("model_fp16.onnx", "model_fp16.onnx")
+        );
     }
 
     #[test]

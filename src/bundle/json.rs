@@ -154,6 +154,14 @@ impl Json {
         self.read(key, "a whole number from 1 to 65535", count)
     }
 
+    /// A whole number that counts what there may be none of.
+    pub(crate) fn whole(&self, key: &str) -> Result<Option<u32>> {
+        self.read(key, "a whole number from 0 to 65535", |value| {
+            let number = u32::try_from(value.as_u64()?).ok();
+            number.filter(|&number| number <= 65535)
+        })
+    }
+
     /// A count, or two of them in brackets.
     pub(crate) fn side_or_sides(&self, key: &str) -> Result<Option<(u32, u32)>> {
         self.read(

@@ -26,6 +26,7 @@ use crate::graph_file;
 use crate::hex::{hex, sha256};
 use crate::preprocess::Preprocess;
 use crate::tokenize::Splitting;
+use crate::tower::{ImageTokens, Rows};
 
 /// Where a template takes its label.
 pub(crate) const PLACE: &str = "{}";
@@ -42,6 +43,8 @@ pub enum Layout {
     OpenClip,
     /// One `model.onnx` that takes images and texts together, beside the configs of transformers.
     Combined,
+    /// One `model.onnx` that takes images alone, beside the configs of transformers.
+    ImageAlone,
 }
 
 impl Layout {
@@ -52,6 +55,7 @@ impl Layout {
             Layout::Immich => "immich",
             Layout::OpenClip => "open_clip, flat",
             Layout::Combined => "transformers, one graph for both towers",
+            Layout::ImageAlone => "transformers, an image tower alone",
         }
     }
 }
@@ -103,6 +107,17 @@ pub struct ImageFiles {
     pub graph: PathBuf,
     /// What the configs say is done to images.
     pub preprocess: Preprocess,
+    /// What an image's row is made of, where `diptych.json` says so.
+    pub rows: Option<Rows>,
+    /// What the tokens of an image stand for, where the family is one whose are known.
+    pub tokens: Option<ImageTokens>,
+}
+
+impl ImageFiles {
+    /// The kind of row that is taken unless a caller asks for another, where files say so.
+    pub fn own_rows(&self) -> Option<Rows> {
+        self.rows.or(self.tokens.and_then(|tokens| tokens.usual))
+    }
 }
 
 /// The text half of a bundle.
@@ -251,7 +266,9 @@ impl Bundle {
         let graphs =
             find_graphs(path, options)?.ok_or_else(|| not_a_bundle(path, &entries_of(path)))?;
         let mut bundle = match graphs.layout {
-            Layout::Transformers | Layout::Combined => transformers::open(path, &graphs)?,
+            Layout::Transformers | Layout::Combined | Layout::ImageAlone => {
+                transformers::open(path, &graphs)?
+            }
             Layout::Immich | Layout::OpenClip => open_clip::open(path, &graphs)?,
         };
         overrides::apply(&mut bundle)?;
@@ -375,7 +392,10 @@ fn one_graph(model: &Path) -> Result<Graphs> {
     // What has neither is no tower; loading it will say so.
     let image = image.or_else(|| text.is_none().then(|| model.to_owned()));
     Ok(Graphs {
-        layout: Layout::Combined,
+        layout: match text {
+            Some(_) => Layout::Combined,
+            None => Layout::ImageAlone,
+        },
         image,
         text,
     })

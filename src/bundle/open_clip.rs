@@ -52,6 +52,8 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
             Some(ImageFiles {
                 graph: graph.clone(),
                 preprocess: preprocess_of(&preprocess, graphs.layout)?,
+                rows: None,
+                tokens: None,
             })
         }
         None => None,

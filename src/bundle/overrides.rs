@@ -3,7 +3,8 @@
 //! ```json
 //! {"logit_scale": 100.0, "logit_bias": 0.0, "activation": "softmax",
 //!  "none_below": 0.2, "templates": ["a photo of a {}."],
-//!  "image": {"size": 224, "resize": "shortest", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]},
+//!  "image": {"size": 224, "resize": "shortest", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1],
+//!            "rows": "cls"},
 //!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower"}}
 //! ```
 //!
@@ -15,6 +16,7 @@ use crate::clean::Cleaning;
 use crate::error::Result;
 use crate::preprocess::Resize;
 use crate::resample::Filter;
+use crate::tower::Rows;
 
 const KEYS: [&str; 7] = [
     "logit_scale",
@@ -105,7 +107,7 @@ fn templates(json: &Json) -> Result<Option<Vec<String>>> {
 }
 
 fn image_overrides(json: &Json, image: &mut ImageFiles) -> Result<()> {
-    json.refuse_unknown_keys(&["size", "resize", "filter", "mean", "std"])?;
+    json.refuse_unknown_keys(&["size", "resize", "filter", "mean", "std", "rows"])?;
     let preprocess = &mut image.preprocess;
     let sides = json.side_or_sides("size")?;
     let mode = json.choice("resize", &[("shortest", 0), ("longest", 1), ("squash", 2)])?;
@@ -130,6 +132,9 @@ fn image_overrides(json: &Json, image: &mut ImageFiles) -> Result<()> {
         .unwrap_or(preprocess.filter);
     preprocess.mean = json.channels("mean")?.unwrap_or(preprocess.mean);
     preprocess.std = json.divisors("std")?.unwrap_or(preprocess.std);
+    image.rows = json
+        .choice("rows", &Rows::ALL.map(|rows| (rows.name(), rows)))?
+        .or(image.rows);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The configs of transformers: `preprocessor_config.json`, `config.json`, `tokenizer_config.json`.
 //!
-//! Defaults are those of the image processor's class in transformers 5 (Pillow back-end), since a saved config may
+//! Defaults are those of the image processor's class in transformers 5 (Pillow back-end where it has one), since a saved config may
 //! leave out what equals its class's default.
 
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::preprocess::{Preprocess, Reference, Resize};
 use crate::resample::Filter;
 use crate::tokenize::Splitting;
+use crate::tower::{ImageTokens, Rows};
 
 pub(super) const OPENAI_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 pub(super) const OPENAI_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
@@ -30,6 +31,7 @@ struct Defaults {
     has_crop: bool,
     mean: [f64; 3],
     std: [f64; 3],
+    reference: Reference,
 }
 
 const CLIP: Defaults = Defaults {
@@ -38,13 +40,13 @@ const CLIP: Defaults = Defaults {
     has_crop: true,
     mean: OPENAI_MEAN,
     std: OPENAI_STD,
+    reference: Reference::Transformers,
 };
 const SIGLIP: Defaults = Defaults {
-    filter: Filter::Bicubic,
-    is_shortest: true,
     has_crop: false,
     mean: HALF,
     std: HALF,
+    ..CLIP
 };
 const VIT: Defaults = Defaults {
     filter: Filter::Bilinear,
@@ -52,6 +54,7 @@ const VIT: Defaults = Defaults {
     has_crop: false,
     mean: HALF,
     std: HALF,
+    ..CLIP
 };
 const BIT: Defaults = Defaults {
     mean: OPENAI_MEAN,
@@ -64,16 +67,70 @@ const DEIT: Defaults = Defaults {
     has_crop: true,
     mean: IMAGENET_MEAN,
     std: IMAGENET_STD,
+    ..CLIP
+};
+/// It has no Pillow back-end.
+const DINOV3: Defaults = Defaults {
+    mean: IMAGENET_MEAN,
+    std: IMAGENET_STD,
+    reference: Reference::Torchvision,
+    ..VIT
 };
 
 /// The classes whose steps are those of this file: resize, crop, rescale, normalise.
-const CLASSES: [(&str, Defaults); 6] = [
+const CLASSES: [(&str, Defaults); 7] = [
     ("CLIP", CLIP),
     ("ChineseCLIP", CLIP),
     ("Siglip", SIGLIP),
     ("ViT", VIT),
     ("Bit", BIT),
     ("DeiT", DEIT),
+    ("DINOv3ViT", DINOV3),
+];
+
+/// Patches alone, as SigLIP has them.
+const PATCHES: ImageTokens = ImageTokens {
+    has_class: false,
+    registers: 0,
+    patch: None,
+    is_pooled_class: false,
+    usual: Some(Rows::Pooled),
+};
+/// A class token and patches, as ViT has them; its pooled output is a layer that is seldom trained.
+const CLASS: ImageTokens = ImageTokens {
+    has_class: true,
+    usual: Some(Rows::Cls),
+    ..PATCHES
+};
+/// A class token, which the last norm makes the pooled output, and patches.
+const DINO: ImageTokens = ImageTokens {
+    is_pooled_class: true,
+    ..CLASS
+};
+/// As ViT, with a norm of the class token alone behind it, and most often a projection behind that: what is taken
+/// depends on which of them the graph gives.
+const CLIP_VISION: ImageTokens = ImageTokens {
+    usual: None,
+    ..CLASS
+};
+
+/// The families whose order of tokens is known, by `model_type`, with the defaults of their classes.
+const FAMILIES: [(&str, ImageTokens); 9] = [
+    ("dinov2", DINO),
+    (
+        "dinov2_with_registers",
+        ImageTokens {
+            registers: 4,
+            ..DINO
+        },
+    ),
+    ("dinov3_vit", DINO),
+    ("vit", CLASS),
+    ("vit_msn", CLASS),
+    ("clip", CLIP_VISION),
+    ("clip_vision_model", CLIP_VISION),
+    ("siglip", PATCHES),
+    ("siglip_vision_model", PATCHES),
 ];
 
 pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
@@ -83,7 +140,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         .map(|config| config.path().to_owned())
         .collect();
     let image = match &graphs.image {
-        Some(graph) => Some(image_files(path, graph, &mut files)?),
+        Some(graph) => Some(image_files(path, graph, config.as_ref(), &mut files)?),
         None => None,
     };
     let text = match &graphs.text {
@@ -124,15 +181,20 @@ fn head(config: Option<&Json>) -> Result<Head> {
     })
 }
 
-fn image_files(path: &Path, graph: &Path, files: &mut Vec<PathBuf>) -> Result<ImageFiles> {
+fn image_files(
+    path: &Path,
+    graph: &Path,
+    config: Option<&Json>,
+    files: &mut Vec<PathBuf>,
+) -> Result<ImageFiles> {
     const NAMES: &str = "preprocessor_config.json or processor_config.json";
     let missing = || Error::MissingFile {
         path: path.to_owned(),
         file: NAMES.to_owned(),
         states: "how images are prepared",
     };
-    let config = match Json::open_first(path, &["preprocessor_config.json"])? {
-        Some(config) => config,
+    let processor = match Json::open_first(path, &["preprocessor_config.json"])? {
+        Some(processor) => processor,
         // transformers 5 saves the image processor inside the processor's file.
         None => {
             let processor =
@@ -140,12 +202,34 @@ fn image_files(path: &Path, graph: &Path, files: &mut Vec<PathBuf>) -> Result<Im
             processor.object("image_processor")?.ok_or_else(missing)?
         }
     };
-    files.push(config.path().to_owned());
+    files.push(processor.path().to_owned());
     files.extend(with_weights(path, graph)?);
     Ok(ImageFiles {
         graph: graph.to_owned(),
-        preprocess: preprocess(&config)?,
+        preprocess: preprocess(&processor)?,
+        rows: None,
+        tokens: config.map(tokens).transpose()?.flatten(),
     })
+}
+
+/// What the tokens of an image stand for, in the families of vision transformers whose order of tokens is known.
+fn tokens(config: &Json) -> Result<Option<ImageTokens>> {
+    let Some(family) = config.string("model_type")? else {
+        return Ok(None);
+    };
+    let known = FAMILIES.iter().find(|(name, _)| *name == family);
+    let Some((_, tokens)) = known else {
+        return Ok(None);
+    };
+    let keys = ["patch_size", "vision_config.patch_size"];
+    let stated = keys.into_iter().find(|key| config.has(key));
+    let patch = stated.map(|key| config.side_or_sides(key)).transpose()?;
+    let registers = config.whole("num_register_tokens")?;
+    Ok(Some(ImageTokens {
+        patch: patch.flatten(),
+        registers: registers.map_or(tokens.registers, |count| count as usize),
+        ..*tokens
+    }))
 }
 
 fn preprocess(config: &Json) -> Result<Preprocess> {
@@ -175,7 +259,7 @@ fn preprocess(config: &Json) -> Result<Preprocess> {
         resize,
         filter: filter(config, defaults)?,
         crop,
-        reference: Reference::Transformers,
+        reference: defaults.reference,
         fill: [0; 3],
         rescale: does("do_rescale", true)?.then_some(rescale),
         mean: channels("image_mean", defaults.mean, 0.0)?,
@@ -274,11 +358,19 @@ fn filter(config: &Json, defaults: Defaults) -> Result<Filter> {
         return Ok(defaults.filter);
     };
     let whole = (code >= 0.0 && code.fract() == 0.0).then_some(code as u64);
-    whole.and_then(Filter::from_code).ok_or_else(|| {
-        config.wrong(
-            "resample",
-            "0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box or 5 hamming",
-        )
+    let filter = whole.and_then(Filter::from_code);
+    match (filter, defaults.reference) {
+        (Some(Filter::Bilinear | Filter::Bicubic), _) | (Some(_), Reference::Transformers) => {
+            filter
+        }
+        _ => None,
+    }
+    .ok_or_else(|| {
+        let expected = match defaults.reference {
+            Reference::Torchvision => "2 bilinear or 3 bicubic, which torchvision has for floats",
+            _ => "0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box or 5 hamming",
+        };
+        config.wrong("resample", expected)
     })
 }
 

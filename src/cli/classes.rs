@@ -31,6 +31,11 @@ impl ClassArguments {
         inputs::labels(self.labels.as_deref(), self.labels_file.as_deref())
     }
 
+    /// Whether labels were given.
+    pub(super) fn are_given(&self) -> bool {
+        self.labels.is_some() || self.labels_file.is_some()
+    }
+
     /// Those given, else those that the bundle states, else the plain one.
     pub(super) fn templates(&self, bundle: &Bundle) -> Result<Vec<String>> {
         inputs::templates(
@@ -48,7 +53,7 @@ impl ClassArguments {
         if let Some(kept) = cache.read().filter(|kept| kept.classes().width() == width) {
             return Ok(kept);
         }
-        let encoder = common.open(bundle.clone(), Towers::Text)?;
+        let encoder = common.open(bundle.clone(), &common.encoder_options(Towers::Text))?;
         encode(&encoder, &cache, &labels, &templates, common)
     }
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Args};
-use diptych::{DualEncoder, Embeddings, NpyWriter, Towers};
+use diptych::{DualEncoder, Embeddings, ImageTower, NpyWriter, Towers};
 
 use super::inputs::{self, Images};
 use super::output::{Name, Output};
 use super::report::Report;
+use super::rows::RowsArgument;
 use super::{Common, ImageArguments, Outcome, report, rows};
 
 #[derive(Debug, Args)]
@@ -24,12 +25,14 @@ pub(super) struct Arguments {
     /// A file of texts, one a line
     #[arg(long, value_name = "FILE")]
     texts: Vec<PathBuf>,
-    /// Write the rows to a .npy file (float32, N × D), their names to a .jsonl file beside it
+    /// Write the rows to a .npy file (float32, N × D; with --rows patches N × P × D), their names to a .jsonl file beside it
     #[arg(long, short, value_name = "ROWS.npy", conflicts_with = "json")]
     output: Option<PathBuf>,
     /// Print one JSON object a line, which is what is done without --output
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    rows: RowsArgument,
     #[command(flatten)]
     images: ImageArguments,
 }
@@ -85,13 +88,20 @@ pub(super) fn run(arguments: &Arguments, common: &Common, order: &Order) -> Resu
         (false, true) => Towers::Text,
         _ => Towers::All,
     };
-    let encoder = common.open(common.bundle(towers)?, towers)?;
+    if let (Some(rows), true) = (arguments.rows.rows, towers != Towers::Image) {
+        bail!(
+            "--rows {rows} makes rows of images alone, which no text's row lies near: embed texts without it"
+        );
+    }
+    let options = arguments.rows.encoder_options(common, towers);
+    let encoder = common.open(common.bundle(towers)?, &options)?;
     if towers == Towers::All {
         encoder.image_tower()?;
         encoder.text_tower()?;
     }
     let mut report = common.report(runs.iter().map(Run::len).sum(), "images and texts");
-    let mut sink = Sink::open(arguments.output.as_deref(), encoder.width())?;
+    let patches = encoder.image_tower().ok().and_then(ImageTower::patches);
+    let mut sink = Sink::open(arguments.output.as_deref(), encoder.width(), patches)?;
     let options = common.pipeline_options(&arguments.images);
     let outcome = runs.iter().try_for_each(|run| match run {
         Run::Images(images) => rows::encode(&encoder, images, &options, &mut report, |item| {
@@ -173,7 +183,11 @@ fn embed_texts(
 
 /// Where rows go.
 enum Sink {
-    Lines(Output),
+    Lines {
+        output: Output,
+        /// How many patches lie below each other and side by side, where each has a row.
+        patches: Option<(usize, usize)>,
+    },
     Files {
         rows: NpyWriter,
         names: BufWriter<File>,
@@ -183,9 +197,10 @@ enum Sink {
 }
 
 impl Sink {
-    fn open(output: Option<&Path>, width: usize) -> Result<Self> {
+    fn open(output: Option<&Path>, width: usize, patches: Option<(usize, usize)>) -> Result<Self> {
         let Some(output) = output else {
-            return Ok(Sink::Lines(Output::new(true)));
+            let output = Output::new(true);
+            return Ok(Sink::Lines { output, patches });
         };
         if output
             .extension()
@@ -197,7 +212,10 @@ impl Sink {
         let names = File::create(&path)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
         Ok(Sink::Files {
-            rows: NpyWriter::create(output, width)?,
+            rows: match patches {
+                None => NpyWriter::create(output, width)?,
+                Some((down, across)) => NpyWriter::create_grouped(output, down * across, width)?,
+            },
             names: BufWriter::new(names),
             path,
             unflushed: 0,
@@ -206,7 +224,14 @@ impl Sink {
 
     fn row(&mut self, name: Name<'_>, row: &Embeddings) -> Result<()> {
         match self {
-            Sink::Lines(output) => Ok(output.embedding(name, row.row(0))?),
+            Sink::Lines {
+                output,
+                patches: None,
+            } => Ok(output.embedding(name, row.row(0))?),
+            Sink::Lines {
+                output,
+                patches: Some(patches),
+            } => Ok(output.patches(name, *patches, row)?),
             Sink::Files {
                 rows,
                 names,
@@ -228,7 +253,7 @@ impl Sink {
 
     fn failure(&mut self, path: &Path, message: &str) -> Result<()> {
         match self {
-            Sink::Lines(output) => Ok(output.failure(path, message)?),
+            Sink::Lines { output, .. } => Ok(output.failure(path, message)?),
             // Line i of the names is row i of the rows, so what has no row has no line.
             Sink::Files { .. } => Ok(()),
         }

@@ -14,6 +14,7 @@ use ndarray::{ArrayView1, Axis};
 use super::exchange::{Import, Layout, Part, Record};
 use super::output::Output;
 use super::report::Report;
+use super::rows::RowsArgument;
 use super::store::{self, IndexArgument};
 use super::{Common, ImageArguments, Outcome};
 
@@ -42,6 +43,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    rows: RowsArgument,
+    #[command(flatten)]
     images: ImageArguments,
 }
 
@@ -61,7 +64,7 @@ pub(super) struct Imported {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let import = Import::open(&arguments.folder, arguments.layout)?;
     let bundle = common.bundle(Towers::All)?;
-    let identity = store::identity(&bundle, &arguments.images)?;
+    let identity = store::identity(&bundle, &arguments.images, arguments.rows.rows)?;
     require_rows_of(&import, &bundle, &identity, arguments, common)?;
     let mut report = common.report(import.len(), "items");
     if import.len() == 0 {
@@ -108,7 +111,9 @@ fn require_rows_of(
         }
         _ => {}
     }
-    let encoder = common.open(bundle.clone(), Towers::Image)?;
+    let options = arguments.rows.encoder_options(common, Towers::Image);
+    let encoder = common.open(bundle.clone(), &options)?;
+    encoder.require_one_row()?;
     let (found, expected) = (import.width(), encoder.width());
     if import.len() > 0 && found != expected {
         bail!(

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use diptych::index::{self, Found, Store, WalkOptions};
-use diptych::{Bundle, DualEncoder, Error, Index, Item, Kind, Towers};
+use diptych::{Bundle, DualEncoder, EncoderOptions, Error, Index, Item, Kind, Rows, Towers};
 
 use super::indexing::{self, Summary};
 use super::inputs::Images;
 use super::output::{Output, counted};
+use super::rows::RowsArgument;
 use super::store::{self, IndexArgument};
 use super::watch::Watch;
 use super::{Common, ImageArguments, Outcome, captions, report};
@@ -42,6 +43,8 @@ pub(super) struct Arguments {
     /// Print what was done as one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    rows: RowsArgument,
     #[command(flatten)]
     images: ImageArguments,
 }
@@ -91,8 +94,9 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn open(arguments: &'a Arguments, common: &'a Common) -> Result<Self> {
+        check_rows(arguments)?;
         let bundle = common.bundle(Towers::All)?;
-        let identity = store::identity(&bundle, &arguments.images)?;
+        let identity = store::identity(&bundle, &arguments.images, arguments.rows.rows)?;
         let location = arguments.index.location()?;
         let index = match arguments.reindex {
             true => None,
@@ -115,7 +119,8 @@ impl<'a> Run<'a> {
 
     /// The encoder with the tower that is asked for, and the index that takes its rows.
     fn ready(&mut self, towers: Towers) -> Result<(&DualEncoder, &mut dyn Store)> {
-        let encoder = kept_encoder(&mut self.encoder, &self.bundle, self.common, towers)?;
+        let options = self.arguments.rows.encoder_options(self.common, towers);
+        let encoder = kept_encoder(&mut self.encoder, self.common, &self.bundle, &options)?;
         let index = match self.index.take() {
             Some(index) => index,
             None => index::create_store(&self.location, &self.identity, encoder.width())?,
@@ -198,7 +203,11 @@ impl<'a> Run<'a> {
             );
         }
         let mut old = Index::open_to_write(&self.location)?;
-        let encoder = kept_encoder(&mut self.encoder, &self.bundle, self.common, Towers::All)?;
+        let options = self
+            .arguments
+            .rows
+            .encoder_options(self.common, Towers::All);
+        let encoder = kept_encoder(&mut self.encoder, self.common, &self.bundle, &options)?;
         let mut next = old.begin_next(&self.identity, encoder.width())?;
         let mut waiting = indexing::left(&old, &mut next)?;
         let mut summary = Summary {
@@ -252,21 +261,37 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Refuses kinds of rows that an index cannot hold beside others.
+fn check_rows(arguments: &Arguments) -> Result<()> {
+    match arguments.rows.rows {
+        Some(Rows::Patches) => bail!(
+            "--rows patches: an index holds one row for each image; take cls, mean or pooled, or write them with diptych \
+             embed --rows patches"
+        ),
+        Some(rows) if !arguments.texts.is_empty() => bail!(
+            "--rows {rows} makes rows of images alone, which no text's row lies near: index texts without it, with \
+             another --index"
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// The encoder that is kept, or another in its place where it lacks the tower that is asked for.
 fn kept_encoder<'k>(
     kept: &'k mut Option<DualEncoder>,
-    bundle: &Bundle,
     common: &Common,
-    towers: Towers,
+    bundle: &Bundle,
+    options: &EncoderOptions,
 ) -> Result<&'k DualEncoder> {
-    let has_tower = |encoder: &DualEncoder| match towers {
+    let has_tower = |encoder: &DualEncoder| match options.towers {
         Towers::Image => encoder.image_tower().is_ok(),
         _ => encoder.text_tower().is_ok(),
     };
     let encoder = match kept.take().filter(has_tower) {
         Some(encoder) => encoder,
-        None => common.open(bundle.clone(), towers)?,
+        None => common.open(bundle.clone(), options)?,
     };
+    encoder.require_one_row()?;
     Ok(kept.insert(encoder))
 }
 

@@ -9,6 +9,7 @@ use diptych::{
 use serde_json::{Value, json};
 
 use super::output::Output;
+use super::rows::RowsArgument;
 use super::{Common, Outcome};
 
 #[derive(Debug, Args)]
@@ -16,11 +17,13 @@ pub(super) struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    rows: RowsArgument,
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
-    let options = common.encoder_options(Towers::All);
-    let encoder = common.open(common.bundle(Towers::All)?, Towers::All)?;
+    let options = arguments.rows.encoder_options(common, Towers::All);
+    let encoder = common.open(common.bundle(Towers::All)?, &options)?;
     let bundle = encoder.bundle();
     let runtime = runtime::start(options.notice)?;
 
@@ -92,6 +95,8 @@ fn image_facts(bundle: &Bundle, tower: &ImageTower) -> Result<Vec<(&'static str,
         ("as done by", json!(preprocess.reference.name())),
         ("mean", json!(preprocess.mean)),
         ("std", json!(preprocess.std)),
+        ("rows", json!(tower.rows())),
+        ("rows per image", json!(tower.rows_per_image())),
     ];
     if let Some(files) = &bundle.image {
         facts.push(("image precision", json!(Bundle::precision(&files.graph)?)));

@@ -338,9 +338,9 @@ impl Common {
         if self.quiet { |_| () } else { report::notice }
     }
 
-    /// The towers of `bundle` that are asked for.
-    fn open(&self, bundle: Bundle, towers: Towers) -> Result<DualEncoder> {
-        let encoder = DualEncoder::from_bundle(bundle, &self.encoder_options(towers))?;
+    /// The model in `bundle`, opened as `options` say.
+    fn open(&self, bundle: Bundle, options: &EncoderOptions) -> Result<DualEncoder> {
+        let encoder = DualEncoder::from_bundle(bundle, options)?;
         for (tower, placement) in encoder.placements() {
             match placement.on_cpu {
                 0 => self.ran_on(&placement),
@@ -371,6 +371,7 @@ impl Common {
             threads,
             batch: self.batch.into(),
             device: self.device.clone(),
+            rows: None,
             notice: self.notice(),
         }
     }

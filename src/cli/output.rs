@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use diptych::verify::{Check, Comparison, Record};
-use diptych::{Hit, Item, Prediction};
+use diptych::{Embeddings, Hit, Item, Prediction};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 use serde_json::Value;
@@ -100,6 +100,20 @@ impl Output {
         self.line(&EmbeddingLine {
             name,
             embedding: row,
+        })
+    }
+
+    /// The rows of an image's patches, with what they are of and how the patches lie.
+    pub(super) fn patches(
+        &mut self,
+        name: Name<'_>,
+        grid: (usize, usize),
+        rows: &Embeddings,
+    ) -> io::Result<()> {
+        self.line(&PatchesLine {
+            name,
+            grid,
+            embeddings: (0..rows.len()).map(|patch| rows.row(patch)).collect(),
         })
     }
 
@@ -197,7 +211,6 @@ impl Output {
         let Group {
             number,
             label,
-            score,
             items,
         } = group;
         if self.is_json {
@@ -207,18 +220,16 @@ impl Output {
             };
             return self.line(&ClusterLine {
                 group: *number,
-                label,
-                score: *score,
+                label: label.map(|(label, _)| label),
+                score: label.map(|(_, score)| score),
                 size: items.len(),
                 items: items.iter().map(item).collect(),
             });
         }
         let count = counted(items.len(), "item");
-        writeln!(
-            self.stdout,
-            "group {number}: {} ({score:.4}), {count}",
-            printable(label)
-        )?;
+        let named = label.map(|(label, score)| format!("{} ({score:.4}), ", printable(label)));
+        let named = named.unwrap_or_default();
+        writeln!(self.stdout, "group {number}: {named}{count}")?;
         for (item, score) in items {
             writeln!(self.stdout, "  {score:7.4}  {}", self.shown(item))?;
         }
@@ -571,6 +582,15 @@ struct EmbeddingLine<'a> {
     embedding: &'a [f32],
 }
 
+#[derive(Serialize)]
+struct PatchesLine<'a> {
+    #[serde(flatten)]
+    name: Name<'a>,
+    /// How many patches lie below each other, and side by side.
+    grid: (usize, usize),
+    embeddings: Vec<&'a [f32]>,
+}
+
 /// What an item is: an image by its path; a text by its file, its id there, and itself.
 #[derive(Serialize)]
 struct ItemName<'a> {
@@ -634,8 +654,8 @@ struct SimilarItem<'a> {
 #[derive(Serialize)]
 struct ClusterLine<'a> {
     group: usize,
-    label: &'a str,
-    score: f32,
+    label: Option<&'a str>,
+    score: Option<f32>,
     size: usize,
     items: Vec<ClusterItem<'a>>,
 }

@@ -5,18 +5,39 @@ use std::path::Path;
 use std::slice::Iter;
 
 use anyhow::Result;
+use clap::Args;
 use diptych::pipeline::{self, Identity, PipelineOptions};
-use diptych::{DualEncoder, Embeddings, Error};
+use diptych::{DualEncoder, Embeddings, EncoderOptions, Error, Rows, Towers};
 use image::RgbImage;
 
+use super::Common;
 use super::inputs::{Failure, Images};
 use super::report::{self, Report};
+
+/// The option of commands that make rows of images.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct RowsArgument {
+    /// What an image's row is made of: cls (that of the class token), mean (the mean of all patches), pooled (what the model
+    /// makes of all tokens) or patches (a row for each); without it, as the model's diptych.json says, or its family's
+    /// users take
+    #[arg(long, value_name = "KIND")]
+    pub(super) rows: Option<Rows>,
+}
+
+impl RowsArgument {
+    pub(super) fn encoder_options(self, common: &Common, towers: Towers) -> EncoderOptions {
+        EncoderOptions {
+            rows: self.rows,
+            ..common.encoder_options(towers)
+        }
+    }
+}
 
 /// What came of one image.
 #[derive(Debug)]
 pub(super) struct Item<'a> {
     pub(super) path: &'a Path,
-    /// Its row, or the message that says why there is none.
+    /// Its row, or those of its patches, or the message that says why there is none.
     pub(super) row: Result<&'a Embeddings, &'a str>,
     /// What the library said of it, where it was read.
     pub(super) error: Option<&'a Error>,

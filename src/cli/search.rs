@@ -13,6 +13,7 @@ use image::RgbImage;
 use super::filter::{self, FilterArguments};
 use super::output::{HitStyle, Output};
 use super::report::Report;
+use super::rows::RowsArgument;
 use super::sheet::{self, Cell, Line, Sheet};
 use super::store::{self, IndexArgument};
 use super::terminal::{self, Protocol, Show};
@@ -74,7 +75,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         (false, true) => Towers::Image,
         _ => Towers::All,
     };
-    let encoder = common.open(bundle, towers)?;
+    let rows = store::rows_of(index.as_ref());
+    if let (Some(rows), true) = (rows, towers != Towers::Image) {
+        bail!("the index holds rows {rows} of images, which no words lie near: search by an image");
+    }
+    let options = RowsArgument { rows }.encoder_options(common, towers);
+    let encoder = common.open(bundle, &options)?;
     let row = query::encode(
         &encoder,
         &terms,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use diptych::index::{self, Store};
-use diptych::{Bundle, Error, Index};
+use diptych::{Bundle, Error, ImageFiles, Index, Rows};
 
 use super::ImageArguments;
 
@@ -68,12 +68,17 @@ fn data_folder() -> Option<PathBuf> {
     }
 }
 
-/// What makes the rows of an index: the model's name and fingerprint, and what of reading images changes their pixels.
+/// What makes the rows of an index: the model's name and fingerprint, what of reading images changes their pixels, and
+/// the kind of rows, where it is not the model's own.
 ///
 /// # Errors
 ///
 /// If the model's files cannot be read.
-pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<String> {
+pub(super) fn identity(
+    bundle: &Bundle,
+    images: &ImageArguments,
+    rows: Option<Rows>,
+) -> Result<String> {
     let mut identity = model_of(bundle)?;
     if images.no_exif {
         identity.push_str(" without EXIF");
@@ -81,7 +86,18 @@ pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<Strin
     if let Some([red, green, blue]) = images.background {
         identity.push_str(&format!(" on #{red:02x}{green:02x}{blue:02x}"));
     }
+    let own = bundle.image.as_ref().and_then(ImageFiles::own_rows);
+    if let Some(rows) = rows.filter(|&rows| Some(rows) != own) {
+        identity.push_str(&format!(" rows {rows}"));
+    }
     Ok(identity)
+}
+
+/// The kind of rows that an index holds, where it is not the model's own.
+pub(super) fn rows_of(index: &dyn Store) -> Option<Rows> {
+    let identity = index.model();
+    let (_, content) = identity.rsplit_once('@')?;
+    content.rsplit_once(" rows ")?.1.parse().ok()
 }
 
 /// A model's name and fingerprint.
@@ -120,8 +136,8 @@ pub(super) fn require_same(index: &dyn Store, identity: &str) -> Result<()> {
 /// Refuses an index whose rows another model than `bundle` made, however images were read for it.
 pub(super) fn require_same_model(index: &dyn Store, bundle: &Bundle) -> Result<()> {
     let content = |identity: &str| {
-        let model = identity.split(' ').next().unwrap_or_default();
-        model.rsplit('@').next().map(str::to_owned)
+        let content = identity.rsplit('@').next();
+        content.and_then(|content| content.split(' ').next().map(str::to_owned))
     };
     let model = model_of(bundle)?;
     if content(&index.model()) == content(&model) {

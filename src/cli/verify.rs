@@ -8,6 +8,7 @@ use diptych::Towers;
 use diptych::verify::{Record, compare, self_check};
 
 use super::output::Output;
+use super::rows::RowsArgument;
 use super::{Common, Outcome};
 
 #[derive(Debug, Args)]
@@ -27,6 +28,8 @@ pub(super) struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    rows: RowsArgument,
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
@@ -42,8 +45,8 @@ fn tolerance(text: &str) -> Result<f64, String> {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let mut common = common.clone();
     common.model = arguments.bundle.clone().or(common.model);
-    let options = common.encoder_options(Towers::All);
-    let open = || common.open(common.bundle(Towers::All)?, Towers::All);
+    let options = arguments.rows.encoder_options(&common, Towers::All);
+    let open = || common.open(common.bundle(Towers::All)?, &options);
     let mut output = Output::new(arguments.json);
     let outcome = match (&arguments.record, &arguments.against) {
         (Some(file), _) => {

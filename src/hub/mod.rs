@@ -250,6 +250,8 @@ fn lacks(
     let has_towers = match options.towers {
         Towers::Image => bundle.image.is_some(),
         Towers::Text => bundle.text.is_some(),
+        // A graph of an image tower alone is whole.
+        Towers::All if bundle.layout == crate::bundle::Layout::ImageAlone => true,
         Towers::All => offline || bundle.image.is_some() && bundle.text.is_some(),
     };
     if !has_towers {
@@ -263,10 +265,10 @@ fn lacks(
 
 /// The configs that a published model of this layout has, though it could be opened without.
 fn usual_configs(bundle: &Bundle) -> &'static [&'static str] {
-    use crate::bundle::Layout::{Combined, Immich, OpenClip, Transformers};
+    use crate::bundle::Layout::{Combined, ImageAlone, Immich, OpenClip, Transformers};
     match (bundle.layout, bundle.text.is_some()) {
-        (Transformers | Combined, true) => &["config.json", "tokenizer_config.json"],
-        (Transformers | Combined, false) => &["config.json"],
+        (Transformers | Combined | ImageAlone, true) => &["config.json", "tokenizer_config.json"],
+        (Transformers | Combined | ImageAlone, false) => &["config.json"],
         (Immich | OpenClip, _) => &[],
     }
 }

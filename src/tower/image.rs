@@ -5,38 +5,60 @@ use std::sync::Arc;
 use image::RgbImage;
 use ndarray::Ix2;
 
-use super::{Batch, Role, RowGraph, TextTower, fixed_sides};
-use crate::bundle::Activation;
+use super::{
+    Batch, ImageTokens, Output, Pooling, Role, RowGraph, Rows, TextTower, fixed_sides, interface,
+    named_rows, row_output, token_output,
+};
+use crate::bundle::{Activation, ImageFiles};
 use crate::device::Placement;
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 use crate::preprocess::Preprocess;
 use crate::session::{Graph, Port};
 
-/// Outputs that hold an image's row, most telling first.
-const OUTPUTS: [&str; 6] = [
+/// Outputs that hold an image's row in the space of texts, most telling first.
+const PROJECTED: [&str; 4] = [
     "image_embeds",
     "image_embeddings",
     "image_features",
     "embedding",
-    "pooler_output",
-    "output",
 ];
 
-/// One graph that gives a row for an image, and what prepares the image.
+/// Outputs that hold an image's row otherwise.
+const POOLED: [&str; 2] = ["pooler_output", "output"];
+
+/// One graph that gives a row for an image, or one for each of its patches, and what prepares the image.
 #[derive(Debug)]
 pub struct ImageTower {
     graph: RowGraph,
     preprocess: Preprocess,
+    rows_per_image: usize,
+    /// How many patches lie below each other, and side by side, where configs state their size.
+    grid: Option<(usize, usize)>,
     width: usize,
     /// The only batch size that the graph takes, if it is fixed.
     fixed_batch: Option<usize>,
 }
 
 impl ImageTower {
-    pub(crate) fn new(graph: Arc<Graph>, preprocess: Preprocess) -> Result<Self> {
+    /// The tower of `graph`, with `rows` in place of the kind that the bundle takes. `is_alone` where there never was a
+    /// text tower to share a space with.
+    pub(crate) fn new(
+        graph: Arc<Graph>,
+        files: &ImageFiles,
+        rows: Option<Rows>,
+        is_alone: bool,
+    ) -> Result<Self> {
+        let preprocess = files.preprocess.clone();
         let stated = fixed_sides(&preprocess);
-        let graph = RowGraph::new(graph, Role::Pixels, &OUTPUTS, stated.unwrap_or((1, 1)))?;
+        let side = stated.unwrap_or((1, 1));
+        let kinds = Kinds {
+            asked: rows.or(files.rows),
+            tokens: files.tokens,
+            side,
+            is_alone,
+        };
+        let graph = RowGraph::new(graph, Role::Pixels, |graph| kinds.output(graph), side)?;
         let port = graph
             .port(Role::Pixels)
             .cloned()
@@ -45,12 +67,37 @@ impl ImageTower {
         if graph.graph.is_unproved() {
             graph.run_nothing()?;
         }
+        let (rows_per_image, width) = graph.row_shape()?;
         Ok(Self {
-            width: graph.row_width()?,
+            rows_per_image,
+            grid: files.tokens.and_then(|tokens| tokens.grid(side)),
+            width,
             graph,
             preprocess,
             fixed_batch: port.shape[0],
         })
+    }
+
+    /// How many rows an image has: one, or as many as it has patches where [`Rows::Patches`] are asked for.
+    pub fn rows_per_image(&self) -> usize {
+        self.rows_per_image
+    }
+
+    /// How many patches of an image lie below each other, and side by side, where each has a row.
+    ///
+    /// All in one line where no config states the size of a patch.
+    pub fn patches(&self) -> Option<(usize, usize)> {
+        let pooling = self.graph.output.pooling?;
+        (pooling.rows == Rows::Patches).then(|| self.grid.unwrap_or((1, self.rows_per_image)))
+    }
+
+    /// What is made a row of, in words: the output of the graph, and what is taken of it.
+    pub fn rows(&self) -> String {
+        let Output { name, pooling } = &self.graph.output;
+        match pooling {
+            None => name.clone(),
+            Some(pooling) => format!("{} of {name}", pooling.rows),
+        }
     }
 
     /// What is done to an image before the graph sees it.
@@ -93,7 +140,7 @@ impl ImageTower {
     ///
     /// # Shape and units
     ///
-    /// N × 3 × height × width values in, N rows out.
+    /// N × 3 × height × width values in, N rows out, each times [`ImageTower::rows_per_image`].
     ///
     /// # Errors
     ///
@@ -125,7 +172,7 @@ impl ImageTower {
             let count = images.len() / self.values();
             let mut values = images.to_vec();
             values.resize(batch * self.values(), 0.0);
-            parts.push(self.run(values, batch)?.first(count));
+            parts.push(self.run(values, batch)?.first(count * self.rows_per_image));
         }
         Embeddings::concat(self.width, &parts)
     }
@@ -155,7 +202,7 @@ impl ImageTower {
             pixels: Some(([1, 3, self.graph.side.0, self.graph.side.1], ramp)),
             tokens: Some(&tokens),
         };
-        let wanted = [self.graph.output.as_str(), text.output(), LOGITS];
+        let wanted = [self.graph.output.name.as_str(), text.output(), LOGITS];
         let outputs = graph.run(
             batch.feeds(graph, &self.graph.roles, self.graph.side),
             &wanted,
@@ -204,6 +251,99 @@ impl ImageTower {
             count,
         )
     }
+}
+
+/// What is known of the kinds of rows that a graph can give.
+struct Kinds {
+    /// The kind that a caller or `diptych.json` asks for.
+    asked: Option<Rows>,
+    tokens: Option<ImageTokens>,
+    /// Height and width of images.
+    side: (usize, usize),
+    is_alone: bool,
+}
+
+impl Kinds {
+    /// The output that gives rows of the kind asked for; without one, those in the space of texts, or what the family's
+    /// users take.
+    fn output(&self, graph: &Graph) -> Result<Output> {
+        let plain = [PROJECTED.as_slice(), &POOLED].concat();
+        let usual = self.tokens.and_then(|tokens| tokens.usual);
+        let is_unknown = self.tokens.is_none() && self.is_alone && token_output(graph).is_some();
+        match (self.asked, usual) {
+            (Some(rows), _) => self.output_of(graph, rows),
+            _ if named_rows(graph, &PROJECTED).is_some() => row_output(graph, &plain),
+            (None, Some(rows)) if rows != Rows::Pooled => self.output_of(graph, rows),
+            (None, None) if is_unknown => {
+                let outputs: Vec<String> = graph.outputs().iter().map(Port::describe).collect();
+                Err(Error::RowsUnknown {
+                    path: graph.path().to_owned(),
+                    found: outputs.join("; "),
+                })
+            }
+            (None, _) => row_output(graph, &plain).map_err(|error| match token_output(graph) {
+                Some(_) => lacks(graph, Rows::Pooled),
+                None => error,
+            }),
+        }
+    }
+
+    /// The output that rows of this kind come from.
+    fn output_of(&self, graph: &Graph, rows: Rows) -> Result<Output> {
+        let pooler = named_rows(graph, &POOLED[..1]).map(|port| port.name.clone());
+        let is_same = self.tokens.is_some_and(|tokens| tokens.is_pooled_class);
+        match (rows, token_output(graph), pooler) {
+            (Rows::Pooled, _, Some(name)) => Ok(Output {
+                name,
+                pooling: None,
+            }),
+            (Rows::Cls, None, Some(name)) if is_same => Ok(Output {
+                name,
+                pooling: None,
+            }),
+            (Rows::Pooled, Some(port), None) if is_same => self.pooled(graph, port, Rows::Cls),
+            (Rows::Pooled, ..) | (_, None, _) => Err(lacks(graph, rows)),
+            (_, Some(port), _) => self.pooled(graph, port, rows),
+        }
+    }
+
+    fn pooled(&self, graph: &Graph, port: &Port, rows: Rows) -> Result<Output> {
+        let has_class = self.tokens.is_none_or(|tokens| tokens.has_class);
+        let wrong = |expected: &str| interface(graph, "outputs", graph.outputs(), expected);
+        if rows == Rows::Cls && !has_class {
+            return Err(wrong(
+                "a family with a class token for rows cls: this one has none, take pooled, mean or patches",
+            ));
+        }
+        if rows != Rows::Cls && self.tokens.is_none() {
+            return Err(wrong(&format!(
+                "a model_type in config.json whose order of tokens is known, for rows {rows}: take cls or pooled"
+            )));
+        }
+        Ok(Output {
+            name: port.name.clone(),
+            pooling: Some(Pooling {
+                rows,
+                leading: self.tokens.map_or(0, |tokens| tokens.leading()),
+                parts: self
+                    .tokens
+                    .and_then(|tokens| tokens.grid(self.side))
+                    .map(|(down, across)| down * across),
+            }),
+        })
+    }
+}
+
+/// That a graph has no output for rows of this kind.
+fn lacks(graph: &Graph, rows: Rows) -> Error {
+    let expected = match (rows, token_output(graph)) {
+        (Rows::Pooled, Some(_)) => {
+            "an output pooler_output for rows pooled; --rows mean and patches need none".to_owned()
+        }
+        (Rows::Pooled, None) => "an output pooler_output for rows pooled".to_owned(),
+        _ => format!("an output last_hidden_state, with a row for each token, for rows {rows}"),
+    };
+    interface(graph, "outputs", graph.outputs(), &expected)
 }
 
 /// An error unless graph and configs agree on height and width.

@@ -1,14 +1,16 @@
 //! A tower: one graph, what prepares its input, how its output becomes rows.
 //!
-//! This file knows what the inputs and outputs of a graph mean; `image.rs` and `text.rs` know what is fed to them. A
-//! graph may hold both towers (one `model.onnx`): then the half that is not asked for is fed one item of nothing.
+//! This file knows what the inputs and outputs of a graph mean; `image.rs` and `text.rs` know what is fed to them,
+//! `rows.rs` how a row for each token becomes rows of items. A graph may hold both towers (one `model.onnx`): then the
+//! half that is not asked for is fed one item of nothing.
 
 mod image;
+mod rows;
 mod text;
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayD, Ix2};
+use ndarray::{Array2, ArrayD, Ix2, Ix3};
 
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
@@ -17,6 +19,7 @@ use crate::session::{Feed, Graph, Port, Values};
 use crate::tokenize::Tokens;
 
 pub use image::ImageTower;
+pub use rows::{ImageTokens, Rows};
 pub use text::{TextRows, TextTower};
 
 /// What an input of a graph is for.
@@ -63,29 +66,67 @@ fn input<'a>(graph: &'a Graph, roles: &[Role], role: Role) -> Option<&'a Port> {
         .map(|index| &graph.inputs()[index])
 }
 
+/// The output that rows come from.
+#[derive(Debug, Clone)]
+struct Output {
+    name: String,
+    /// How it becomes rows, where it holds values of every token.
+    pooling: Option<Pooling>,
+}
+
+/// How values of every token become rows of items.
+#[derive(Debug, Clone, Copy)]
+struct Pooling {
+    rows: Rows,
+    /// How many tokens at the front stand for no part of an item.
+    leading: usize,
+    /// How many come after them, where configs say so.
+    parts: Option<usize>,
+}
+
+/// Whether an output has an axis of items and one of values. Logits are those of one task's classes, no row.
+fn is_rows(port: &Port) -> bool {
+    port.is_float() && port.shape.len() == 2 && !port.name.starts_with("logits")
+}
+
+/// The first of `names` that is an output with an axis of items and one of values.
+fn named_rows<'a>(graph: &'a Graph, names: &[&str]) -> Option<&'a Port> {
+    let find = |name: &&str| {
+        let mut rows = graph.outputs().iter().filter(|port| is_rows(port));
+        rows.find(|port| port.name == *name)
+    };
+    names.iter().find_map(find)
+}
+
 /// The output that holds one row for each item: the first of `names` that there is, otherwise the only one with two
 /// axes.
 ///
 /// Names come first because a graph may offer several: SigLIP's gives `last_hidden_state` and `pooler_output`, a graph
 /// of both towers gives rows and logits.
-fn row_output<'a>(graph: &'a Graph, names: &[&str]) -> Result<&'a Port> {
-    let outputs = graph.outputs();
-    let is_rows = |port: &&Port| port.is_float() && port.shape.len() == 2;
-    let named = names.iter().find_map(|name| {
-        outputs
-            .iter()
-            .filter(is_rows)
-            .find(|port| port.name == *name)
-    });
-    let mut rows = outputs.iter().filter(is_rows);
+fn row_output(graph: &Graph, names: &[&str]) -> Result<Output> {
+    let mut rows = graph.outputs().iter().filter(|port| is_rows(port));
     let only = rows.next().filter(|_| rows.next().is_none());
-    named.or(only).ok_or_else(|| {
-        let expected = format!(
-            "an output with an axis of items and one of values, named {}",
-            names.join(" or ")
-        );
-        interface(graph, "outputs", outputs, &expected)
-    })
+    match named_rows(graph, names).or(only) {
+        Some(port) => Ok(Output {
+            name: port.name.clone(),
+            pooling: None,
+        }),
+        None => {
+            let expected = format!(
+                "an output with an axis of items and one of values, named {}",
+                names.join(" or ")
+            );
+            Err(interface(graph, "outputs", graph.outputs(), &expected))
+        }
+    }
+}
+
+/// The output that holds values of every token.
+fn token_output(graph: &Graph) -> Option<&Port> {
+    let is_tokens = |port: &&Port| port.is_float() && port.shape.len() == 3;
+    let mut tokens = graph.outputs().iter().filter(is_tokens);
+    let named = tokens.clone().find(|port| port.name == "last_hidden_state");
+    named.or_else(|| tokens.next().filter(|_| tokens.next().is_none()))
 }
 
 fn interface(graph: &Graph, what: &str, ports: &[Port], expected: &str) -> Error {
@@ -162,14 +203,19 @@ fn filled(port: &Port, sizes: &[usize], value: u8) -> Feed {
 struct RowGraph {
     graph: Arc<Graph>,
     roles: Vec<Role>,
-    output: String,
+    output: Output,
     /// Height and width of images, as the bundle's configs say.
     side: (usize, usize),
 }
 
 impl RowGraph {
-    /// `graph` as a tower that needs an input of role `needs` and gives rows under one of `names`.
-    fn new(graph: Arc<Graph>, needs: Role, names: &[&str], side: (usize, usize)) -> Result<Self> {
+    /// `graph` as a tower that needs an input of role `needs` and gives rows as `output` says.
+    fn new(
+        graph: Arc<Graph>,
+        needs: Role,
+        output: impl FnOnce(&Graph) -> Result<Output>,
+        side: (usize, usize),
+    ) -> Result<Self> {
         let roles = roles(&graph)?;
         if !roles.contains(&needs) {
             let expected = if needs == Role::Pixels {
@@ -179,7 +225,7 @@ impl RowGraph {
             };
             return Err(interface(&graph, "inputs", graph.inputs(), expected));
         }
-        let output = row_output(&graph, names)?.name.clone();
+        let output = output(&graph)?;
         Ok(Self {
             graph,
             roles,
@@ -191,21 +237,30 @@ impl RowGraph {
     /// What the graph makes of one item of nothing.
     fn run_nothing(&self) -> Result<ArrayD<f32>> {
         let feeds = Batch::default().feeds(&self.graph, &self.roles, self.side);
-        Ok(self.graph.run(feeds, &[&self.output])?.swap_remove(0))
+        Ok(self.graph.run(feeds, &[&self.output.name])?.swap_remove(0))
     }
 
-    /// The width of the rows: what the graph declares, otherwise what a run of one item of nothing gives.
-    fn row_width(&self) -> Result<usize> {
-        let declared = self
-            .graph
-            .outputs()
-            .iter()
-            .find(|port| port.name == self.output)
-            .and_then(|port| port.shape[1]);
-        match declared {
-            Some(width) => Ok(width),
-            None => Ok(self.run_nothing()?.shape().last().copied().unwrap_or(0)),
+    /// How many rows an item has, and their width: what configs and graph declare, otherwise what a run of one item of
+    /// nothing gives.
+    fn row_shape(&self) -> Result<(usize, usize)> {
+        let outputs = self.graph.outputs();
+        let port = outputs.iter().find(|port| port.name == self.output.name);
+        let width = port.and_then(|port| port.shape.last().copied().flatten());
+        let count = match self.output.pooling {
+            Some(Pooling {
+                rows: Rows::Patches,
+                parts,
+                ..
+            }) => parts,
+            _ => Some(1),
+        };
+        if let (Some(count), Some(width)) = (count, width) {
+            return Ok((count, width));
         }
+        let output = self.run_nothing()?;
+        let items = output.shape().first().copied().unwrap_or(1).max(1);
+        let rows = self.rows(output, items, None)?;
+        Ok((rows.nrows() / items, rows.ncols()))
     }
 
     fn port(&self, role: Role) -> Option<&Port> {
@@ -214,27 +269,66 @@ impl RowGraph {
 
     /// Unit rows for the `count` items of `batch`.
     fn run(&self, batch: Batch<'_>, count: usize) -> Result<Embeddings> {
+        let mask = batch.tokens.map(|tokens| &tokens.mask);
         let feeds = batch.feeds(&self.graph, &self.roles, self.side);
-        let output = self.graph.run(feeds, &[&self.output])?.swap_remove(0);
-        let shape = output.shape().to_vec();
-        let rows: Option<Array2<f32>> = output
-            .into_dimensionality::<Ix2>()
-            .ok()
-            .filter(|rows| rows.nrows() == count);
-        let rows = rows.ok_or_else(|| Error::GraphInterface {
-            path: self.graph.path().to_owned(),
-            found: format!("output {} of shape {shape:?}", self.output),
-            expected: format!("{count} rows, one for each item"),
-        })?;
+        let output = self.graph.run(feeds, &[&self.output.name])?.swap_remove(0);
+        let rows = self.rows(output, count, mask)?;
+        let of_each = (rows.nrows() / count.max(1)).max(1);
         Embeddings::new(rows).map_err(|error| match error {
             Error::NoDirection { row, problem } => Error::NoRow {
                 path: self.graph.path().to_owned(),
                 problem,
-                item: row + 1,
+                item: row / of_each + 1,
                 count,
             },
             other => other,
         })
+    }
+
+    /// The rows in an output of `count` items, of whatever length.
+    fn rows(
+        &self,
+        output: ArrayD<f32>,
+        count: usize,
+        mask: Option<&Array2<i64>>,
+    ) -> Result<Array2<f32>> {
+        let shape = output.shape().to_vec();
+        let wrong = |expected: String| Error::GraphInterface {
+            path: self.graph.path().to_owned(),
+            found: format!("output {} of shape {shape:?}", self.output.name),
+            expected,
+        };
+        let is_whole = |items: usize| items == count;
+        let Some(pooling) = self.output.pooling else {
+            let rows = output.into_dimensionality::<Ix2>().ok();
+            let rows = rows.filter(|rows| is_whole(rows.nrows()));
+            return rows.ok_or_else(|| wrong(format!("{count} rows, one for each item")));
+        };
+        let hidden = output.into_dimensionality::<Ix3>().ok();
+        let hidden = hidden.filter(|hidden| is_whole(hidden.dim().0));
+        let hidden =
+            hidden.ok_or_else(|| wrong(format!("{count} items, with a row for each token")))?;
+        let tokens = hidden.dim().1;
+        pooling.check(tokens).map_err(wrong)?;
+        let mask = mask.map(|mask| mask.view());
+        Ok(pooling.rows.pool(&hidden.view(), pooling.leading, mask))
+    }
+}
+
+impl Pooling {
+    /// What number of tokens was expected, unless it is this one.
+    fn check(self, tokens: usize) -> std::result::Result<(), String> {
+        let leading = self.leading;
+        match self.parts {
+            Some(parts) if tokens != leading + parts => Err(format!(
+                "{} tokens, {leading} before those of {parts} patches, as the bundle's configs say",
+                leading + parts
+            )),
+            None if tokens <= leading => Err(format!(
+                "more than {leading} tokens, which come before those of patches"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

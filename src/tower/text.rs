@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
-use super::{Batch, Role, RowGraph};
+use super::{Batch, Role, RowGraph, row_output};
 use crate::bundle::{Pad, TextFiles};
 use crate::device::Placement;
 use crate::embedding::Embeddings;
@@ -45,14 +45,14 @@ pub struct TextRows {
 impl TextTower {
     /// `side` is that of the bundle's images, for a graph that takes both.
     pub(crate) fn new(graph: Arc<Graph>, files: &TextFiles, side: (usize, usize)) -> Result<Self> {
-        let graph = RowGraph::new(graph, Role::Ids, &OUTPUTS, side)?;
+        let graph = RowGraph::new(graph, Role::Ids, |graph| row_output(graph, &OUTPUTS), side)?;
         let port = graph
             .port(Role::Ids)
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
         let tokenizer = tokenizer(&graph, port.shape[1], files)?;
         let tower = Self {
-            width: graph.row_width()?,
+            width: graph.row_shape()?.1,
             graph,
             tokenizer,
             fixed_batch: port.shape[0],
@@ -85,7 +85,7 @@ impl TextTower {
 
     /// The name of the output that gives rows.
     pub(crate) fn output(&self) -> &str {
-        &self.graph.output
+        &self.graph.output.name
     }
 
     /// Rows for `texts`, in order, in batches of at most `batch`.

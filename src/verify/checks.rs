@@ -51,6 +51,7 @@ pub fn self_check(bundle: &Bundle, options: &EncoderOptions) -> Result<Vec<Check
     let pictures = probes::pictures()?;
     let (first, again, alone, copies) = {
         let encoder = DualEncoder::from_bundle(bundle.clone(), options)?;
+        encoder.require_one_row()?;
         (
             Rows::of(&encoder, &pictures, encoder.batch())?,
             Rows::of(&encoder, &pictures, encoder.batch())?,

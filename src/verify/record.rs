@@ -115,6 +115,7 @@ impl Record {
     ///
     /// Those of [`DualEncoder::encode_images`] and [`DualEncoder::encode_texts`].
     pub fn of(encoder: &DualEncoder) -> Result<Self> {
+        encoder.require_one_row()?;
         let images = encoder.image_tower().ok();
         let texts = encoder.text_tower().ok();
         let calibration = encoder.calibration();
