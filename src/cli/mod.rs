@@ -26,6 +26,7 @@ mod lettering;
 mod models;
 mod output;
 mod page;
+mod quantize;
 mod quarantine;
 mod query;
 mod remove;
@@ -102,6 +103,8 @@ enum Command {
     Models(models::Arguments),
     /// Check that a model gives what its reference gives, and say where and why it does not
     Verify(verify::Arguments),
+    /// Make a smaller bundle of a model, in 8 or 16 bits, and say what that costs
+    Quantize(quantize::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -242,6 +245,7 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
         Command::Info(arguments) => info::run(&arguments, &common),
         Command::Models(arguments) => models::run(&arguments, &common),
         Command::Verify(arguments) => verify::run(&arguments, &common),
+        Command::Quantize(arguments) => quantize::run(&arguments, &common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);
