@@ -26,7 +26,8 @@ impl NewFolder {
             Ok(mut entries) => entries.next().is_none(),
             Err(_) => fs::symlink_metadata(path).is_err(),
         };
-        if !is_free && !(force && path.is_dir()) {
+        let may_share = force && path.is_dir();
+        if !is_free && !may_share {
             return Err(Error::Occupied {
                 path: path.to_owned(),
                 problem: "there is something already",
@@ -61,7 +62,11 @@ impl NewFolder {
     }
 
     /// Writes the file `name`, a path within the folder, and sees to it that it is on the disk.
-    pub(super) fn write(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    pub(super) fn write(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<()> {
         let mut file = self.create_file(name)?;
         let written = write(&mut file).and_then(|()| file.sync_all());
         written.map_err(|source| self.unwritten(name, source))
@@ -134,5 +139,6 @@ pub(super) fn is_same(one: &Path, other: &Path) -> bool {
 
 /// Whether a name stays within the folder that it is joined to.
 pub(super) fn is_within(name: &Path) -> bool {
-    name.components().all(|part| matches!(part, Component::Normal(_)))
+    name.components()
+        .all(|part| matches!(part, Component::Normal(_)))
 }

@@ -212,15 +212,19 @@ impl<'a> Node<'a> {
         Self(self.0.with(DOMAIN, RUNTIMES_OWN))
     }
 
+    pub(super) fn with_attribute(self, attribute: Message<'a>) -> Self {
+        Self(self.0.with(ATTRIBUTE, attribute))
+    }
+
     pub(super) fn with_number(self, name: &str, value: i64) -> Self {
         let attribute = Message::default().with(1, name).with(3, value).with(20, 2);
-        Self(self.0.with(ATTRIBUTE, attribute))
+        self.with_attribute(attribute)
     }
 
     pub(super) fn with_numbers(self, name: &str, values: &[i64]) -> Self {
         let attribute = Message::default().with(1, name).with(20, 7);
         let add = |attribute: Message<'a>, &value: &i64| attribute.with(8, value);
-        Self(self.0.with(ATTRIBUTE, values.iter().fold(attribute, add)))
+        self.with_attribute(values.iter().fold(attribute, add))
     }
 
     pub(super) fn inputs(&self) -> Vec<String> {
@@ -232,7 +236,11 @@ impl<'a> Node<'a> {
     }
 
     fn texts(&self, number: u32) -> Vec<String> {
-        let text = |value: &Value<'_>| String::from_utf8_lossy(value.content()?).into_owned().into();
+        let text = |value: &Value<'_>| {
+            String::from_utf8_lossy(value.content()?)
+                .into_owned()
+                .into()
+        };
         self.0.all(number).filter_map(text).collect()
     }
 
@@ -245,7 +253,8 @@ impl<'a> Node<'a> {
     }
 
     fn attribute(&self, name: &str) -> Option<Message<'a>> {
-        self.attributes().find(|attribute| attribute.text(1) == name)
+        self.attributes()
+            .find(|attribute| attribute.text(1) == name)
     }
 
     fn number(&self, name: &str) -> u64 {

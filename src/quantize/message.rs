@@ -88,10 +88,7 @@ impl<'a> Message<'a> {
     /// The values of all fields of a number.
     pub(super) fn all(&self, number: u32) -> impl Iterator<Item = &Value<'a>> {
         let of_number = move |field: &&(u32, Value<'a>)| field.0 == number;
-        self.fields
-            .iter()
-            .filter(of_number)
-            .map(|(_, value)| value)
+        self.fields.iter().filter(of_number).map(|(_, value)| value)
     }
 
     /// The last whole number of a field, which is the one that counts.

@@ -49,7 +49,7 @@ const OLDEST_OPSET: u64 = 11;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantization {
     /// 16-bit floats, cast back to 32 bits once, when the graph is loaded: half the file, the same speed, the same rows
-    /// to within 1e-6 of cosine 1. Weights beyond their range (65,504) stay as they are.
+    /// to within 1e-5 of cosine 1. Weights beyond their range (65,504) stay as they are.
     Fp16,
     /// Whole numbers of 8 bits, a scale for each 32 of a column: ONNX Runtime's `MatMulNBits`, which takes the rows that
     /// they are multiplied by to whole numbers too, 32 values at a time. The nearest of a quarter's size. ONNX Runtime
@@ -137,7 +137,9 @@ impl Draft {
         }
         let settings = bundle.files.iter().filter(|file| !weights.contains(*file));
         for file in settings.cloned().chain(licences(&bundle.path)) {
-            draft.folder.copy(&file, &name_within(&bundle.path, &file)?)?;
+            draft
+                .folder
+                .copy(&file, &name_within(&bundle.path, &file)?)?;
         }
         Ok(draft)
     }
@@ -166,7 +168,12 @@ impl Draft {
     }
 
     /// Writes one graph, and gives the files that it took the place of.
-    fn quantize(&mut self, bundle: &Bundle, graph: &Path, to: Quantization) -> Result<Vec<PathBuf>> {
+    fn quantize(
+        &mut self,
+        bundle: &Bundle,
+        graph: &Path,
+        to: Quantization,
+    ) -> Result<Vec<PathBuf>> {
         let old_name = name_within(&bundle.path, graph)?;
         let name = graph_name(bundle.layout, &old_name, to.precision());
         let files = Files::open(graph)?;
@@ -232,9 +239,8 @@ fn require(path: &Path, graph: &Graph<'_>) -> Result<()> {
         action: "quantised",
         source: problem.into(),
     };
-    let is_weight = |weight: &tensor::Tensor<'_>| {
-        weight.is(Element::F32) && weight.count() >= FEWEST
-    };
+    let is_weight =
+        |weight: &tensor::Tensor<'_>| weight.is(Element::F32) && weight.count() >= FEWEST;
     if !graph.weights.iter().any(is_weight) {
         return Err(refuse("it has no weights of float32".to_owned()));
     }
@@ -261,14 +267,19 @@ fn licences(folder: &Path) -> Vec<PathBuf> {
         let starts = ["LICENSE", "LICENCE", "NOTICE"];
         path.is_file() && starts.iter().any(|start| name.starts_with(start))
     };
-    entries.map(|entry| entry.path()).filter(is_licence).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(is_licence)
+        .collect()
 }
 
 /// The path of a file within the folder that it lies in, with `/` between folders.
 fn name_within(folder: &Path, file: &Path) -> Result<String> {
     let within = file.strip_prefix(folder).ok();
     let name = within.filter(|name| folder::is_within(name));
-    let name = name.and_then(Path::to_str).map(|name| name.replace('\\', "/"));
+    let name = name
+        .and_then(Path::to_str)
+        .map(|name| name.replace('\\', "/"));
     name.ok_or_else(|| Error::Read {
         path: file.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidInput, "it lies outside of its bundle"),

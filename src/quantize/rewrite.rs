@@ -259,7 +259,8 @@ fn multiply(graph: &mut Graph<'_>, node: &Node<'_>, small: &Small, steps: Option
                 ("block_size", BLOCK as i64),
                 ("accuracy_level", ACCURACY_LEVEL),
             ];
-            let add = |node: Node<'static>, (name, value): (&str, i64)| node.with_number(name, value);
+            let add =
+                |node: Node<'static>, (name, value): (&str, i64)| node.with_number(name, value);
             let node = attributes.into_iter().fold(node.of_runtime(), add);
             graph.nodes.push(node);
         }
@@ -292,9 +293,8 @@ struct Steps {
 
 impl Steps {
     fn new(graph: &mut Graph<'_>, store: &mut Store) -> io::Result<Self> {
-        let mut float = |name: &str, value: f32| {
-            graph.scalar(store, name, Element::F32, &value.to_le_bytes())
-        };
+        let mut float =
+            |name: &str, value: f32| graph.scalar(store, name, Element::F32, &value.to_le_bytes());
         let largest = float("quantize_largest", 127.0)?;
         let middle = float("quantize_middle", 128.0)?;
         let least = float("quantize_least", 1e-10)?;

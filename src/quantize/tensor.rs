@@ -80,7 +80,9 @@ impl<'a> Tensor<'a> {
         let axes = numbers(&message, DIMS)?.into_iter();
         Some(Self {
             name: message.text(NAME).to_owned(),
-            shape: axes.map(|axis| axis.try_into().ok()).collect::<Option<_>>()?,
+            shape: axes
+                .map(|axis| axis.try_into().ok())
+                .collect::<Option<_>>()?,
             element: message.number(DATA_TYPE)?,
             message,
         })
@@ -277,7 +279,10 @@ impl Store {
 
 /// Values of f32 as little-endian bytes.
 pub(super) fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 /// Values as f16, or `None` if one is beyond its range.
