@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from torch_models import embeddings, geometry
+
 PROBES = Path(__file__).resolve().parents[1] / "src/verify/probes"
 
 # As src/verify/record.rs has them: how many rows and columns of a picture are kept, and of how many values are.
@@ -84,14 +86,12 @@ class OpenClip:
 
     def __init__(self, name: str, pretrained: str | None):
         import open_clip
-        from open_clip.transform import MaybeConvertMode
 
         self.model, self.transform = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
         self.model.eval()
         self.tokenizer = open_clip.get_tokenizer(name)
         self.is_sigmoid = getattr(self.model, "logit_bias", None) is not None
-        steps = self.transform.transforms
-        self.geometry = steps[: next(place for place, step in enumerate(steps) if isinstance(step, MaybeConvertMode))]
+        self.geometry = geometry(self.transform)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         for step in self.geometry:
@@ -126,8 +126,7 @@ class OpenClip:
 
 def row(output) -> np.ndarray:
     """One row of unit length, from a tensor or from an output that holds it."""
-    tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
-    values = tensor[0].to(torch.float64)
+    values = embeddings(output)[0].to(torch.float64)
     return (values / values.norm()).to(torch.float32).numpy()
 
 

@@ -97,6 +97,22 @@ pub enum Error {
         /// Those that are there.
         found: String,
     },
+    /// A graph is to be quantised that is quantised already.
+    #[error("{}: graph has weights of {found}, expected float32", path.display())]
+    Quantized {
+        /// The graph's file.
+        path: PathBuf,
+        /// The element type, such as "float16".
+        found: &'static str,
+    },
+    /// Something is where a new bundle is to be.
+    #[error("{}: {problem}, expected a new or empty folder", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        problem: &'static str,
+    },
     /// What should name precisions does not.
     #[error(
         "precision is {found:?}, expected a word such as fp16, or one for a tower, such as image=int8,text=fp32"
@@ -492,6 +508,12 @@ impl Error {
                  textual/model.onnx, visual.onnx and text.onnx, or one model.onnx; see onnx/README.md"
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
+            Error::Quantized { .. } => {
+                "start from the graphs as they were exported: --precision fp32 takes them where the bundle has them"
+            }
+            Error::Occupied { .. } => {
+                "name another folder; --force writes into one that is there, over files of the same names alone"
+            }
             Error::NoPrecision { .. } => "give one that is there with --precision",
             Error::RowsUnknown { .. } => {
                 "say which with --rows cls, mean, pooled or patches, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"

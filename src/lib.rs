@@ -44,6 +44,7 @@
 //! | compare and rank | [`Embeddings::scores`], [`top_k`], [`softmax`], [`sigmoid`] |
 //! | group rows | [`Clusters`] |
 //! | prove a model against its reference | [`verify::Record`], [`verify::compare`], [`verify::self_check`] |
+//! | make a model smaller | [`quantize::Draft`], [`verify::cost`] |
 //! | do a step by itself | [`open_image`], [`Preprocess`], [`resize`], [`Tokenizer`], [`Cleaning`] |
 //! | know which ONNX Runtime runs | [`runtime::start`] |
 
@@ -61,10 +62,12 @@ mod hex;
 mod hub;
 mod image_file;
 pub mod index;
+mod mapped;
 mod npy;
 pub mod pipeline;
 mod preprocess;
 mod provider;
+pub mod quantize;
 pub mod quarantine;
 mod resample;
 mod room;

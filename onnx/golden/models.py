@@ -6,13 +6,15 @@ and no test could fail.
 """
 
 import math
+import sys
 import zlib
 from pathlib import Path
 
-import onnx
 import torch
 
-OPSET = 17
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from torch_models import OpenClipTower, export  # noqa: E402, F401
+
 # Small, because every bundle lies in the repository.
 WIDTH, TEXT_WIDTH, LAYERS, ROW_WIDTH = 24, 16, 2, 24
 
@@ -230,38 +232,3 @@ class VisionTower(torch.nn.Module):
     def forward(self, pixel_values):
         output = self.model(pixel_values=pixel_values)
         return tuple(getattr(output, name) for name in self.outputs)
-
-
-class OpenClipTower(torch.nn.Module):
-    """encode_image or encode_text of an open_clip model; immich's exports normalise inside the graph."""
-
-    def __init__(self, encode, model, is_normalized: bool):
-        super().__init__()
-        self.model, self.encode, self.is_normalized = model, encode, is_normalized
-
-    def forward(self, values):
-        return self.encode(values, normalize=self.is_normalized)
-
-
-def export(module, inputs: dict, outputs: list[str], path: Path, dynamic: dict, external: str | None = None) -> None:
-    """Writes the graph, with names, dynamic axes and no trace of the machine; weights beside it if `external`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        module,
-        tuple(inputs.values()),
-        str(path),
-        input_names=list(inputs),
-        output_names=outputs,
-        dynamic_axes=dynamic,
-        opset_version=OPSET,
-        dynamo=False,
-    )
-    graph = onnx.load(path)
-    for node in graph.graph.node:
-        node.doc_string = ""
-    if external:
-        onnx.save_model(graph, path, save_as_external_data=True, location=external, size_threshold=256)
-    else:
-        onnx.save_model(graph, path)
-    onnx.checker.check_model(str(path))
-    assert graph.ir_version <= 9

@@ -203,6 +203,21 @@ pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'sta
     names.chain(["diptych.json"]).collect()
 }
 
+/// What the graph named `graph` is named in another precision: by its ending where the layout knows such names, otherwise
+/// as the graph without an ending.
+pub(crate) fn graph_name(layout: Layout, graph: &str, precision: &str) -> String {
+    let names = LAYOUTS.iter().find(|names| names.layout == layout);
+    let stems = names
+        .into_iter()
+        .flat_map(|names| names.image.iter().chain(names.text));
+    let stem = stems.copied().find(|stem| ending_of(graph, stem).is_some());
+    match (stem, names.is_some_and(|names| names.has_variants)) {
+        (Some(stem), true) => format!("{stem}{}.onnx", ending(precision)),
+        (Some(stem), false) => format!("{stem}.onnx"),
+        (None, _) => graph.to_owned(),
+    }
+}
+
 impl Names {
     /// Whether a tower's graph is among `files`, in whichever precision.
     fn is_there(&self, files: &BTreeSet<String>, stems: &[&str], asked: Option<&str>) -> bool {

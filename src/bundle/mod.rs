@@ -18,7 +18,7 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest, Sha256};
 
 pub use choice::Precisions;
-pub(crate) use choice::{choose, config_names};
+pub(crate) use choice::{choose, config_names, graph_name};
 
 use crate::cache;
 use crate::error::{Error, Result};

@@ -26,6 +26,7 @@ mod lettering;
 mod models;
 mod output;
 mod page;
+mod quantize;
 mod quarantine;
 mod query;
 mod remove;
@@ -48,6 +49,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -105,6 +107,8 @@ enum Command {
     Models(models::Arguments),
     /// Check that a model gives what its reference gives, and say where and why it does not
     Verify(verify::Arguments),
+    /// Make a smaller bundle of a model, in 8 or 16 bits, and say what that costs
+    Quantize(quantize::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -158,7 +162,7 @@ struct Common {
     quiet: bool,
     /// Where the towers ran that the command opened, as it is said in the end.
     #[arg(skip)]
-    ran_on: RefCell<BTreeSet<String>>,
+    ran_on: Rc<RefCell<BTreeSet<String>>>,
 }
 
 /// Options of commands that read images.
@@ -264,6 +268,7 @@ fn run_command(command: Command, common: &Common, matches: &clap::ArgMatches) ->
         Command::Info(arguments) => info::run(&arguments, common),
         Command::Models(arguments) => models::run(&arguments, common),
         Command::Verify(arguments) => verify::run(&arguments, common),
+        Command::Quantize(arguments) => quantize::run(&arguments, common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);

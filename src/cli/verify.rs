@@ -48,28 +48,26 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let options = arguments.rows.encoder_options(&common, Towers::All);
     let open = || common.open(common.bundle(Towers::All)?, &options);
     let mut output = Output::new(arguments.json);
-    let outcome = match (&arguments.record, &arguments.against) {
+    match (&arguments.record, &arguments.against) {
         (Some(file), _) => {
             Record::of(&open()?)?.write(file)?;
             output.recorded(file)?;
-            Outcome::Done
+            Ok(Outcome::Done)
         }
         (None, Some(file)) => {
             // Read first, since opening a model takes longer than finding that a record is none.
             let record = Record::read(file)?;
             let comparison = compare(&open()?, &record, arguments.tolerance)?;
             output.compared(&record, &comparison)?;
-            outcome(comparison.is_equal())
+            Ok(outcome(comparison.is_equal()))
         }
         (None, None) => {
             let checks = self_check(&common.bundle(Towers::All)?, &options)?;
             output.self_checked(&checks)?;
             common.ran_on(&options.device);
-            outcome(checks.iter().all(|check| check.holds))
+            Ok(outcome(checks.iter().all(|check| check.holds)))
         }
-    };
-    common.say_where_it_ran();
-    Ok(outcome)
+    }
 }
 
 fn outcome(holds: bool) -> Outcome {
