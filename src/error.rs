@@ -97,6 +97,16 @@ pub enum Error {
         /// Those that are there.
         found: String,
     },
+    /// The text tower's tokenizer does not mark the language that was asked for.
+    #[error("{}: no language {asked}, found {found}", path.display())]
+    NoLanguage {
+        /// The tokenizer's file, or the bundle's folder where it marks no language at all.
+        path: PathBuf,
+        /// The language that was asked for.
+        asked: String,
+        /// Some of those that are there.
+        found: String,
+    },
     /// What should name precisions does not.
     #[error(
         "precision is {found:?}, expected a word such as fp16, or one for a tower, such as image=int8,text=fp32"
@@ -453,6 +463,9 @@ impl Error {
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
             Error::NoPrecision { .. } => "give one that is there with --precision",
+            Error::NoLanguage { .. } => {
+                "give one that is there with --language, or leave --language and DIPTYCH_LANGUAGE out"
+            }
             Error::NotAHubName { .. } => {
                 "give a name such as someone/clip, or the path of a folder"
             }

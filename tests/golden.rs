@@ -328,6 +328,23 @@ bundles! {
     transformers_clip_f16: "transformers-clip-f16" [pixels image_rows head steadiness],
     transformers_clip_legacy: "transformers-clip-legacy" [pixels image_rows ids text_rows head steadiness],
     transformers_clip_padded: "transformers-clip-padded" [pixels image_rows head steadiness],
+    // open_clip's families.
+    clipa: "clipa" [pixels image_rows ids text_rows head steadiness],
+    dfn_378: "dfn-378" [pixels image_rows head steadiness],
+    immich_mclip: "immich-mclip" [pixels image_rows ids text_rows head steadiness],
+    immich_nllb: "immich-nllb" [ids text_rows head steadiness],
+    immich_nllb_german: "immich-nllb-german" [ids text_rows head steadiness],
+    mobileclip: "mobileclip" [pixels image_rows ids text_rows head steadiness],
+    mobileclip2: "mobileclip2" [pixels image_rows ids text_rows head steadiness],
+    mobileclip2_l14: "mobileclip2-l14" [pixels image_rows ids text_rows head steadiness],
+    nllb_clip: "nllb-clip" [pixels image_rows ids text_rows head steadiness],
+    nllb_clip_french: "nllb-clip-french" [ids text_rows head steadiness],
+    nllb_clip_legacy: "nllb-clip-legacy" [ids text_rows head steadiness],
+    open_clip_hub: "open-clip-hub" [pixels image_rows ids text_rows head logits steadiness],
+    open_clip_siglip2: "open-clip-siglip2" [pixels image_rows ids text_rows head logits steadiness],
+    open_clip_xlm_roberta: "open-clip-xlm-roberta" [pixels image_rows ids text_rows head steadiness],
+    pe_core: "pe-core" [pixels image_rows ids text_rows head steadiness],
+    pe_core_bigg: "pe-core-bigg" [ids text_rows head steadiness],
 }
 
 /// Pillow's `Image.resize` over hard shapes, by every filter: equal.

@@ -58,6 +58,7 @@ def main() -> None:
     import bundles_transformers
     import clip_corpus
     import expected
+    import families_open_clip
     import images
     import resample
     import texts
@@ -72,7 +73,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         pieces = tokenizers_small.train_pieces(Path(scratch))
         sources = bundle.Sources(golden / "bundles", options.published_clip, pieces, Path(scratch))
-        made = [make(sources) for make in bundles_transformers.ALL + bundles_open_clip.ALL]
+        makers = bundles_transformers.ALL + bundles_open_clip.ALL + families_open_clip.ALL
+        made = [make(sources) for make in makers]
         expected.write_all(golden, made)
     tokenizers_small.write_json(golden / "versions.json", versions())
 

@@ -75,6 +75,9 @@ fn data_folder() -> Option<PathBuf> {
 /// If the model's files cannot be read.
 pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<String> {
     let mut identity = model_of(bundle)?;
+    if let Some(language) = &bundle.asked_language {
+        identity.push_str(&format!(" in {language}"));
+    }
     if images.no_exif {
         identity.push_str(" without EXIF");
     }
@@ -84,12 +87,12 @@ pub(super) fn identity(bundle: &Bundle, images: &ImageArguments) -> Result<Strin
     Ok(identity)
 }
 
-/// A model's name and fingerprint.
+/// A model's name and fingerprint. A query may be in another language than the texts of an index.
 fn model_of(bundle: &Bundle) -> Result<String> {
     Ok(format!(
         "{}@{}",
         bundle.name(),
-        &bundle.fingerprint()?[..16]
+        &bundle.fingerprint_of_files()?[..16]
     ))
 }
 
