@@ -3,17 +3,21 @@
 A folder is written as such models are published: `open_clip_config.json`, the tokenizer's files, the weights. The
 reference is what `create_model_and_transforms` and `get_tokenizer` make of it, so that its transforms and its tokenizer
 are the factory's choice; the graphs are exported from that model. The weights are then taken away again, but for one
-bundle that keeps them. Image towers are small ViTs throughout: graphs are opaque to what reads the bundle.
+bundle that keeps them. Image towers are small ViTs, for MobileCLIP a small FastViT and for PE-Core its ViT with rotary
+positions, from timm.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import safetensors.torch
+import timm
 import torch
+from timm.models import eva, fastvit
 
-import bundles_open_clip
 import models
 import reference
 import tokenizers_families
@@ -26,6 +30,39 @@ ZERO = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 WEIGHTS = "open_clip_model.safetensors"
 # Smaller than the other bundles' models, since there are many.
 WIDTH, ROW_WIDTH = 16, 16
+
+
+# Attention written out, which the exporter can follow.
+timm.layers.set_fused_attn(False)
+
+
+@timm.models.register_model
+def fastvit_golden(num_classes: int, global_pool: str, **published):
+    """fastvit_mci0, MobileCLIP's, in small."""
+    position = partial(fastvit.RepConditionalPosEnc, spatial_shape=(7, 7))
+    return fastvit.FastVit(
+        layers=(1, 1, 1, 1),
+        embed_dims=(16, 16, 32, 32),
+        mlp_ratios=(1, 1, 1, 1),
+        se_downsamples=(False, False, True, True),
+        pos_embs=(None, None, None, position),
+        token_mixers=("repmixer", "repmixer", "repmixer", "attention"),
+        lkc_use_act=True,
+        cls_ratio=1.0,
+        num_classes=num_classes,
+        global_pool=global_pool,
+    )
+
+
+@timm.models.register_model
+def vit_pe_core_golden(num_classes: int, global_pool: str, **published):
+    """vit_pe_core_tiny_patch16_384 in small."""
+    small = {"img_size": 20, "patch_size": 5, "embed_dim": WIDTH, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0}
+    rotary = {"attn_type": "rope", "use_rot_pos_emb": True, "ref_feat_shape": (4, 4), "rope_grid_offset": 1.0}
+    pool = {"attn_pool_num_heads": 2, "attn_pool_mlp_ratio": 2.0, "use_pre_transformer_norm": True}
+    pool |= {"num_classes": num_classes, "global_pool": global_pool}
+    norm = partial(timm.layers.LayerNorm, eps=1e-5)
+    return eva.Eva(**small, **rotary, **pool, rope_grid_indexing="xy", norm_layer=norm)
 
 
 class FactoryImages(reference.OpenClipImages):
@@ -63,8 +100,11 @@ def drawn(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     for name, values in models.drawn(model, seed).named_parameters():
         if "LayerNorm.weight" in name:
             values.data.add_(1)
-        elif "self_attn" in name:
+        elif "v_proj" in name or "out_proj" in name and "self_attn" in name:
             values.data.mul_(2)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and module.weight.data.mean() < 0.5:
+            module.weight.data.add_(1)
     return model
 
 
@@ -145,15 +185,27 @@ def clip_tokenizer(sources: Sources, folder: Path, context: int) -> dict:
 
 
 def own_tokenizer(
-    sources: Sources, name: str, side: int, preprocess: dict, seed: int, note: str, context: int = 77, **text
+    sources: Sources,
+    name: str,
+    side: int,
+    preprocess: dict,
+    seed: int,
+    note: str,
+    context: int = 77,
+    timm_model: tuple[str, str, str] | None = None,
+    **text,
 ) -> Bundle:
-    """A family with open_clip's own tokenizer."""
+    """A family with open_clip's own tokenizer; `timm_model` is the image tower's published name, ours, and its pooling."""
     folder = sources.folder(name)
     options = clip_tokenizer(sources, folder, context)
     text = text_cfg(context, CLIP_VOCABULARY, **text)
-    cfg = model_cfg(vision_cfg(side, side // 4), text, custom_text=True)
-    config = {"model_cfg": cfg, "preprocess_cfg": preprocess}
-    return factory_bundle(folder, config, seed, note, tokenizer_options=options)
+    vision, overrides = vision_cfg(side, side // 4), {}
+    if timm_model:
+        name, small, pool = timm_model
+        vision = {"image_size": side, "timm_model_name": name, "timm_pool": pool, "timm_proj": None}
+        overrides = {"vision_cfg": vision | {"timm_model_name": small}}
+    config = {"model_cfg": model_cfg(vision, text, custom_text=True), "preprocess_cfg": preprocess}
+    return factory_bundle(folder, config, seed, note, tokenizer_options=options, overrides=overrides)
 
 
 def hub(sources: Sources) -> Bundle:
@@ -175,21 +227,19 @@ def hub(sources: Sources) -> Bundle:
 
 def mobileclip(sources: Sources) -> Bundle:
     note = "MobileCLIP, MobileCLIP 2 B, S0, S2: mean 0, std 1, bilinear, shortest; no causal mask, padded with 0"
-    return own_tokenizer(
-        sources, "mobileclip", 20, published(ZERO, "bilinear"), 42, note, no_causal_mask=True
-    )
+    tower = ("fastvit_mci0", "fastvit_golden", "avg")
+    preprocess = published(ZERO, "bilinear")
+    return own_tokenizer(sources, "mobileclip", 20, preprocess, 42, note, timm_model=tower, no_causal_mask=True)
 
 
 def mobileclip2(sources: Sources) -> Bundle:
     note = "MobileCLIP 2 S3, S4: OpenAI's mean and std, bilinear, shortest; no causal mask"
-    return own_tokenizer(
-        sources, "mobileclip2", 20, published(OPENAI, "bilinear"), 43, note, no_causal_mask=True
-    )
+    return own_tokenizer(sources, "mobileclip2", 20, published(OPENAI, "bilinear"), 43, note, no_causal_mask=True)
 
 
 def mobileclip2_l14(sources: Sources) -> Bundle:
-    note = "MobileCLIP 2 L-14: OpenAI's mean and std, bicubic, shortest; causal mask"
-    return own_tokenizer(sources, "mobileclip2-l14", 16, published(OPENAI), 44, note)
+    note = "MobileCLIP 2 L-14: OpenAI's mean and std, bicubic, shortest; no causal mask"
+    return own_tokenizer(sources, "mobileclip2-l14", 16, published(OPENAI), 44, note, no_causal_mask=True)
 
 
 def clipa(sources: Sources) -> Bundle:
@@ -206,7 +256,8 @@ def clipa(sources: Sources) -> Bundle:
 def pe_core(sources: Sources) -> Bundle:
     note = "PE-Core: 0.5, bilinear, squash; 32 tokens of open_clip's own tokenizer"
     preprocess = published(HALF, "bilinear", "squash")
-    return own_tokenizer(sources, "pe-core", 20, preprocess, 46, note, context=32)
+    tower = ("vit_pe_core_tiny_patch16_384", "vit_pe_core_golden", "map")
+    return own_tokenizer(sources, "pe-core", 20, preprocess, 46, note, context=32, timm_model=tower)
 
 
 def pe_core_bigg(sources: Sources) -> Bundle:
@@ -238,7 +289,7 @@ def siglip2(sources: Sources) -> Bundle:
     return factory_bundle(
         folder,
         {"model_cfg": cfg, "preprocess_cfg": published(HALF, "bicubic", "squash")},
-        49,
+        61,
         "SigLIP 2: Gemma's tokenizer, lower case by clean = canonicalize, 64 tokens, padded with 0, last one pooled; sigmoid",
         scale=25.0,
         bias=-4.0,
@@ -331,7 +382,7 @@ def nllb(sources: Sources) -> Bundle:
     cfg = model_cfg(vision_cfg(16, 4), text, custom_text=True, init_logit_bias=-10)
     config = {"model_cfg": cfg, "preprocess_cfg": published(HALF, "bicubic", "squash")}
     note = "NLLB-CLIP: the language before the text, none stated, so eng_Latn, though tokenizer.json puts it last; sigmoid"
-    return factory_bundle(folder, config, 51, note, overrides=overrides, activation="sigmoid")
+    return factory_bundle(folder, config, 56, note, overrides=overrides, activation="sigmoid")
 
 
 def nllb_french(sources: Sources) -> Bundle:
@@ -339,7 +390,7 @@ def nllb_french(sources: Sources) -> Bundle:
     text, overrides = nllb_text(sources, folder, {"src_lang": "fra_Latn"})
     config = {"model_cfg": model_cfg(vision_cfg(16, 4), text, custom_text=True), "preprocess_cfg": published(HALF)}
     note = "the texts of nllb-clip with tokenizer_kwargs.src_lang = fra_Latn; `language` there changes nothing, as transformers sets it back"
-    return factory_bundle(folder, config, 51, note, images=False, overrides=overrides)
+    return factory_bundle(folder, config, 56, note, images=False, overrides=overrides)
 
 
 def nllb_legacy(sources: Sources) -> Bundle:
@@ -347,7 +398,7 @@ def nllb_legacy(sources: Sources) -> Bundle:
     text, overrides = nllb_text(sources, folder, legacy_behaviour=True, src_lang="deu_Latn")
     config = {"model_cfg": model_cfg(vision_cfg(16, 4), text, custom_text=True), "preprocess_cfg": published(HALF)}
     note = "legacy_behaviour: the language, src_lang of tokenizer_config.json, behind the end token"
-    return factory_bundle(folder, config, 51, note, images=False, overrides=overrides)
+    return factory_bundle(folder, config, 56, note, images=False, overrides=overrides)
 
 
 class ImmichLanguageTexts(reference.ImmichTexts):
@@ -374,7 +425,7 @@ def immich_nllb_of(sources: Sources, name: str, language: str, note: str) -> Bun
     cfg = model_cfg(vision_cfg(16, 4), text, custom_text=True)
     scratch = sources.scratch / name
     scratch.mkdir()
-    model, _ = loaded(scratch, {"model_cfg": cfg, "preprocess_cfg": {}}, 51, **overrides)
+    model, _ = loaded(scratch, {"model_cfg": cfg, "preprocess_cfg": {}}, 56, **overrides)
     write_json(folder / "config.json", cfg)
     immich_text(folder, model, 77)
     if language:
@@ -419,9 +470,10 @@ class MClip(torch.nn.Module):
 class MClipTexts(reference.ImmichTexts):
     """immich's steps for M-CLIP, which takes a mask."""
 
-    def ids_and_mask(self, texts: list[str]):
-        ids, _ = super().ids_and_mask(texts)
-        return ids, (ids != self.tokenizer.token_to_id("<pad>")).astype(ids.dtype)
+    def ids_and_mask(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        encoded = [self.tokenizer.encode(self.cleaned(text)) for text in texts]
+        ids, mask = [text.ids for text in encoded], [text.attention_mask for text in encoded]
+        return np.array(ids, dtype=np.int64), np.array(mask, dtype=np.int64)
 
 
 def immich_mclip(sources: Sources) -> Bundle:
