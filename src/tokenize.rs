@@ -462,3 +462,35 @@ impl AsRef<TextIds> for TextIds {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_are_told_by_their_shape() {
+        for code in ["eng_Latn", "zho_Hans", "tzm_Tfng"] {
+            assert!(Language::is_code(code), "{code}");
+        }
+        for other in [
+            "en", "eng_latn", "ENG_Latn", "eng-Latn", "</s>", "en_Latin", "ab_Äbc", "",
+        ] {
+            assert!(!Language::is_code(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn of_many_languages_some_are_named() {
+        let codes = |codes: &[&str]| codes.iter().map(|&code| code.to_owned()).collect();
+        assert_eq!(some_of(&codes(&[])), "none");
+        let mut many = vec!["zho_Hans", "eng_Latn"];
+        let others: Vec<String> = ('a'..='j')
+            .map(|letter| format!("{letter}aa_Latn"))
+            .collect();
+        many.extend(others.iter().map(String::as_str));
+        assert_eq!(
+            some_of(&codes(&many)),
+            "eng_Latn, zho_Hans, aaa_Latn, baa_Latn, caa_Latn, daa_Latn, eaa_Latn, faa_Latn and 4 more"
+        );
+    }
+}

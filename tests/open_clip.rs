@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{EXACT, assert_close, copy_bundle, golden, list, npy2, stderr};
+use common::{EXACT, assert_close, copy_bundle, golden, list, list_of_lines, npy2, stderr};
 use diptych::{
-    Bundle, BundleOptions, DualEncoder, EncoderOptions, Error, LanguagePlace, Pad, Resize, Towers,
+    Bundle, BundleOptions, Cleaning, DualEncoder, EncoderOptions, Error, LanguagePlace, Pad,
+    Resize, Splitting, Towers,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -185,6 +186,83 @@ fn an_empty_tokenizer_name_is_none() {
     let found = Bundle::open(folder.path()).unwrap();
     let settings = |bundle: &Bundle| bundle.text.clone().unwrap().text;
     assert_eq!(settings(&found), settings(&expected));
+}
+
+/// The golden bundle whose tokenizer is of the kind that a config names.
+fn tokenizer_for(name: Option<&str>) -> &'static str {
+    const KINDS: [(&str, &str); 7] = [
+        ("bert-base", "clipa"),
+        ("xlm-", "open-clip-xlm-roberta"),
+        ("roberta-base", "open-clip-xlm-roberta"),
+        ("nllb", "nllb-clip"),
+        ("mt5", "open-clip-siglip"),
+        ("SigLIP2", "open-clip-siglip2"),
+        ("SigLIP", "open-clip-siglip"),
+    ];
+    let Some(name) = name else {
+        return "mobileclip";
+    };
+    let kind = KINDS.iter().find(|(part, _)| name.contains(part));
+    kind.unwrap_or_else(|| panic!("no bundle for {name}")).1
+}
+
+/// Every config that open_clip ships, with every tag's pre-processing, is read as open_clip reads it.
+#[test]
+fn every_shipped_config_is_read_as_open_clip_reads_it() {
+    let lines = list_of_lines(&golden("open-clip-configs.jsonl"));
+    let mut models = 0;
+    for line in &lines {
+        let name = line["config"]["model_cfg"]["text_cfg"]["hf_tokenizer_name"].as_str();
+        let folder = copy_bundle(tokenizer_for(name));
+        fs::copy(
+            golden("bundles/mobileclip/visual.onnx"),
+            folder.path().join("visual.onnx"),
+        )
+        .unwrap();
+        let config = folder.path().join(CONFIG);
+        fs::write(config, line["config"].to_string()).unwrap();
+        let bundle = Bundle::open(folder.path());
+        let bundle = bundle.unwrap_or_else(|error| panic!("{}: {error}", line["names"]));
+        assert_eq!(found(&bundle), expected(line), "{}", line["names"]);
+        models += line["names"].as_array().unwrap().len();
+    }
+    assert!(models >= 200, "only {models} models");
+}
+
+/// What a bundle says of inputs, in the words of open-clip-configs.jsonl.
+fn found(bundle: &Bundle) -> Value {
+    let images = &bundle.image.as_ref().unwrap().preprocess;
+    let text = &bundle.text.as_ref().unwrap().text;
+    let resize = match images.resize {
+        Some(Resize::Shortest(side)) => json!(side),
+        Some(Resize::Squash { height, width }) => json!([height, width]),
+        other => panic!("{other:?}"),
+    };
+    let clean = match text.cleaning {
+        Cleaning::Lower => "lower",
+        Cleaning::Whitespace => "whitespace",
+        Cleaning::Canonicalize => "canonicalize",
+        other => panic!("{other:?}"),
+    };
+    json!({
+        "images": {
+            "resize": resize,
+            "filter": images.filter.name(),
+            "crop": images.crop.map(|(height, width)| [height, width]),
+            "mean": images.mean,
+            "std": images.std,
+        },
+        "texts": {
+            "is_open_clips": text.splitting == Splitting::OpenClip,
+            "context": text.context_length,
+            "clean": clean,
+            "strips_sep": text.stripped_token.is_some(),
+        },
+    })
+}
+
+fn expected(line: &Value) -> Value {
+    json!({"images": line["images"], "texts": line["texts"]})
 }
 
 fn in_language(name: &str, language: &str) -> diptych::Result<DualEncoder> {

@@ -278,13 +278,16 @@ def dfn_378(sources: Sources) -> Bundle:
     return factory_bundle(folder, config, 48, note, texts=False)
 
 
+def siglip2_text(vocabulary: int) -> dict:
+    text = text_cfg(64, vocabulary, hf_tokenizer_name="timm/ViT-B-16-SigLIP2")
+    text |= {"tokenizer_kwargs": {"clean": "canonicalize"}, "no_causal_mask": True, "proj_bias": True}
+    return text | {"pool_type": "last", "norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"}}
+
+
 def siglip2(sources: Sources) -> Bundle:
     folder = sources.folder("open-clip-siglip2")
     vocabulary = tokenizers_families.write_gemma(folder, sources.scratch / "gemma", 64)
-    text = text_cfg(64, vocabulary, hf_tokenizer_name="timm/ViT-B-16-SigLIP2")
-    text |= {"tokenizer_kwargs": {"clean": "canonicalize"}, "no_causal_mask": True, "proj_bias": True}
-    text |= {"pool_type": "last", "norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"}}
-    cfg = model_cfg(vision_cfg(20, 5), text, init_logit_bias=-10, custom_text=True)
+    cfg = model_cfg(vision_cfg(20, 5), siglip2_text(vocabulary), init_logit_bias=-10, custom_text=True)
     head(folder, 25.0, -4.0)
     return factory_bundle(
         folder,
@@ -346,13 +349,27 @@ def hf_text(text: dict, config: str) -> dict:
     return {"text_cfg": text | {"hf_model_name": config, "hf_model_pretrained": False}}
 
 
-def xlm_roberta(sources: Sources) -> Bundle:
-    folder = sources.folder("open-clip-xlm-roberta")
+def xlm_text(sources: Sources, folder: Path) -> tuple[dict, dict]:
+    """text_cfg of an XLM-RoBERTa and what the factory is told; the tokenizer's files."""
     vocabulary = tokenizers_families.write_xlm_roberta(folder, sources.scratch / "xlm", 512)
     text = {"hf_model_name": "xlm-roberta-base", "hf_tokenizer_name": "xlm-roberta-base"}
     text |= {"hf_pooler_type": "mean_pooler"}
+    return text, hf_text(text, hf_config(sources, "xlm-config", xlm_config(vocabulary)))
+
+
+def metaclip2(sources: Sources) -> Bundle:
+    folder = sources.folder("metaclip2")
+    vocabulary = tokenizers_families.write_xlm_roberta(folder, sources.scratch / "xlm", 512)
+    text = text_cfg(77, vocabulary, hf_tokenizer_name="facebook/xlm-v-base", pool_type="eos", eos_id=2)
     config = {"model_cfg": model_cfg(vision_cfg(16, 4), text), "preprocess_cfg": published(OPENAI)}
-    overrides = hf_text(text, hf_config(sources, "xlm-config", xlm_config(vocabulary)))
+    note = "MetaCLIP 2: XLM-V's tokenizer, of XLM-RoBERTa's kind, before open_clip's text tower; padded with 1, end token pooled"
+    return factory_bundle(folder, config, 62, note)
+
+
+def xlm_roberta(sources: Sources) -> Bundle:
+    folder = sources.folder("open-clip-xlm-roberta")
+    text, overrides = xlm_text(sources, folder)
+    config = {"model_cfg": model_cfg(vision_cfg(16, 4), text), "preprocess_cfg": published(OPENAI)}
     note = "XLM-RoBERTa with mean pooling; its mask is made of ids that are not <pad>, 1; no context stated, so 77"
     return factory_bundle(folder, config, 50, note, overrides=overrides)
 
@@ -419,15 +436,65 @@ def immich_text(folder: Path, model, context: int) -> None:
     models.export(tower, {"text": ids}, ["embedding"], folder / "textual/model.onnx", {})
 
 
+def published_by_immich(sources: Sources, name: str, config: dict, seed: int, **overrides):
+    """The model that the factory makes of a config, in immich's folders: its configs, its graphs; the model."""
+    folder, scratch = sources.bundles / name, sources.scratch / name
+    scratch.mkdir()
+    model, _ = loaded(scratch, config, seed, **overrides)
+    cfg, side = config["model_cfg"], config["model_cfg"]["vision_cfg"]["image_size"]
+    write_json(folder / "config.json", cfg)
+    immich_text(folder, model, cfg["text_cfg"].get("context_length", 77))
+    if config["preprocess_cfg"]:
+        write_json(folder / "visual/preprocess_cfg.json", config["preprocess_cfg"])
+        pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        tower = tower_of(model.encode_image, model, True)
+        models.export(tower, {"image": pixels}, ["embedding"], folder / "visual/model.onnx", {})
+    return model
+
+
+def immich_siglip2(sources: Sources) -> Bundle:
+    folder = sources.folder("immich-siglip2")
+    text = siglip2_text(tokenizers_families.write_gemma(folder / "textual", sources.scratch / "gemma", 64))
+    cfg = model_cfg(vision_cfg(20, 5), text, init_logit_bias=-10, custom_text=True)
+    preprocess = preprocess_cfg([20, 20], "bicubic", "squash", HALF)
+    model = published_by_immich(sources, folder.name, {"model_cfg": cfg, "preprocess_cfg": preprocess}, 61)
+    return Bundle(
+        name=folder.name,
+        layout=2,
+        note="SigLIP 2 as immich publishes it: Gemma's tokenizer, clean = canonicalize, padded with 0; squash, bicubic, 0.5",
+        images=reference.ImmichImages(preprocess),
+        texts=reference.ImmichTexts(folder / "textual", "<pad>", 64, True),
+        encode_images=model.encode_image,
+        encode_texts=lambda ids, mask: model.encode_text(ids),
+        image_graph="visual/model.onnx",
+        text_graph="textual/model.onnx",
+        image_output="embedding",
+        text_output="embedding",
+        activation="sigmoid",
+    )
+
+
+def immich_xlm_roberta(sources: Sources) -> Bundle:
+    folder = sources.folder("immich-xlm-roberta")
+    text, overrides = xlm_text(sources, folder / "textual")
+    config = {"model_cfg": model_cfg(vision_cfg(16, 4), text), "preprocess_cfg": {}}
+    model = published_by_immich(sources, folder.name, config, 50, **overrides)
+    return Bundle(
+        name=folder.name,
+        layout=2,
+        note="XLM-RoBERTa's texts as immich publishes them: no context stated, so 77; the mask is made within the graph",
+        texts=reference.ImmichTexts(folder / "textual", "<pad>", 77, False),
+        encode_texts=lambda ids, mask: model.encode_text(ids),
+        text_graph="textual/model.onnx",
+        text_output="embedding",
+    )
+
+
 def immich_nllb_of(sources: Sources, name: str, language: str, note: str) -> Bundle:
     folder = sources.folder(name)
     text, overrides = nllb_text(sources, folder / "textual")
     cfg = model_cfg(vision_cfg(16, 4), text, custom_text=True)
-    scratch = sources.scratch / name
-    scratch.mkdir()
-    model, _ = loaded(scratch, {"model_cfg": cfg, "preprocess_cfg": {}}, 56, **overrides)
-    write_json(folder / "config.json", cfg)
-    immich_text(folder, model, 77)
+    model = published_by_immich(sources, name, {"model_cfg": cfg, "preprocess_cfg": {}}, 56, **overrides)
     if language:
         write_json(folder / "diptych.json", {"text": {"language": language}})
     return Bundle(
@@ -517,6 +584,7 @@ ALL = [
     pe_core_bigg,
     dfn_378,
     siglip2,
+    metaclip2,
     xlm_roberta,
     nllb,
     nllb_french,
@@ -524,4 +592,6 @@ ALL = [
     immich_nllb,
     immich_nllb_german,
     immich_mclip,
+    immich_siglip2,
+    immich_xlm_roberta,
 ]

@@ -60,6 +60,7 @@ def main() -> None:
     import expected
     import families_open_clip
     import images
+    import open_clip_configs
     import resample
     import texts
     import tokenizers_small
@@ -70,6 +71,7 @@ def main() -> None:
     texts.write(golden)
     resample.write(golden)
     clip_corpus.write(golden, options.published_clip)
+    open_clip_configs.write(golden)
     with tempfile.TemporaryDirectory() as scratch:
         pieces = tokenizers_small.train_pieces(Path(scratch))
         sources = bundle.Sources(golden / "bundles", options.published_clip, pieces, Path(scratch))
