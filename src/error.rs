@@ -113,6 +113,16 @@ pub enum Error {
         /// What is there.
         problem: &'static str,
     },
+    /// The text tower's tokenizer does not mark the language that was asked for.
+    #[error("{}: no language {asked}, found {found}", path.display())]
+    NoLanguage {
+        /// The tokenizer's file, or the bundle's folder where it marks no language at all.
+        path: PathBuf,
+        /// The language that was asked for.
+        asked: String,
+        /// Some of those that are there.
+        found: String,
+    },
     /// What should name precisions does not.
     #[error(
         "precision is {found:?}, expected a word such as fp16, or one for a tower, such as image=int8,text=fp32"
@@ -520,6 +530,9 @@ impl Error {
             }
             Error::SeveralRows { .. } => {
                 "choose another kind than patches with --rows, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
+            }
+            Error::NoLanguage { .. } => {
+                "give one that is there with --language, or leave --language and DIPTYCH_LANGUAGE out"
             }
             Error::NotAHubName { .. } => {
                 "give a name such as someone/clip, or the path of a folder"

@@ -97,7 +97,7 @@ pub use index::{Hit, Index, Item, ItemFilter, Kind, Place, SearchOptions};
 pub use npy::{NpyReader, NpyWriter, Precision};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
-pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};
+pub use tokenize::{Language, LanguagePlace, Padding, Splitting, TextSettings, Tokenizer, Tokens};
 pub use tower::{ImageTokens, ImageTower, Rows, TextRows, TextTower};
 pub use zero_shot::{ClassCache, Prediction, ZeroShot};
 

@@ -423,6 +423,26 @@ bundles! {
     vision_siglip: "vision-siglip" [pixels image_rows kinds head steadiness],
     vision_siglip_headless: "vision-siglip-headless" [pixels image_rows kinds head steadiness],
     vision_vit: "vision-vit" [pixels image_rows kinds head steadiness],
+    // open_clip's families.
+    clipa: "clipa" [pixels image_rows ids text_rows head steadiness],
+    dfn_378: "dfn-378" [pixels image_rows head steadiness],
+    immich_mclip: "immich-mclip" [pixels image_rows ids text_rows head steadiness],
+    immich_siglip2: "immich-siglip2" [pixels image_rows ids text_rows head steadiness],
+    immich_xlm_roberta: "immich-xlm-roberta" [ids text_rows head steadiness],
+    immich_nllb: "immich-nllb" [ids text_rows head steadiness],
+    immich_nllb_german: "immich-nllb-german" [ids text_rows head steadiness],
+    metaclip2: "metaclip2" [pixels image_rows ids text_rows head steadiness],
+    mobileclip: "mobileclip" [pixels image_rows ids text_rows head steadiness],
+    mobileclip2: "mobileclip2" [pixels image_rows ids text_rows head steadiness],
+    mobileclip2_l14: "mobileclip2-l14" [pixels image_rows ids text_rows head steadiness],
+    nllb_clip: "nllb-clip" [pixels image_rows ids text_rows head steadiness],
+    nllb_clip_french: "nllb-clip-french" [ids text_rows head steadiness],
+    nllb_clip_legacy: "nllb-clip-legacy" [ids text_rows head steadiness],
+    open_clip_hub: "open-clip-hub" [pixels image_rows ids text_rows head logits steadiness],
+    open_clip_siglip2: "open-clip-siglip2" [pixels image_rows ids text_rows head logits steadiness],
+    open_clip_xlm_roberta: "open-clip-xlm-roberta" [pixels image_rows ids text_rows head steadiness],
+    pe_core: "pe-core" [pixels image_rows ids text_rows head steadiness],
+    pe_core_bigg: "pe-core-bigg" [ids text_rows head steadiness],
 }
 
 /// Pillow's `Image.resize` over hard shapes, by every filter: equal.

@@ -188,7 +188,11 @@ pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'sta
         Layout::OpenClip => (
             &["open_clip_config.json", "model_config.json"],
             &["preprocess_cfg.json", "preprocess_config.json"],
-            &["tokenizer.json", "tokenizer_config.json"],
+            &[
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+            ],
         ),
         Layout::Immich => (
             &["config.json"],

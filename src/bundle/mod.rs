@@ -6,6 +6,7 @@
 mod choice;
 mod json;
 mod open_clip;
+mod open_clip_text;
 mod overrides;
 mod transformers;
 
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::graph_file;
 use crate::hex::{hex, sha256};
 use crate::preprocess::Preprocess;
-use crate::tokenize::Splitting;
+use crate::tokenize::{Language, Splitting};
 use crate::tower::{ImageTokens, Rows};
 
 /// Where a template takes its label.
@@ -148,6 +149,8 @@ pub struct TextConfig {
     pub stripped_token: Option<String>,
     /// The size of the vocabulary that the text tower was made for, where stated.
     pub vocabulary_size: Option<usize>,
+    /// The language that texts are in, where the tokenizer marks it.
+    pub language: Option<Language>,
 }
 
 /// What padding is made of.
@@ -178,6 +181,8 @@ pub struct BundleOptions {
     pub towers: Towers,
     /// The precisions of their graphs.
     pub precisions: Precisions,
+    /// The language that texts are in, such as "deu_Latn", for a tokenizer that marks it.
+    pub language: Option<String>,
 }
 
 /// A model on disk.
@@ -207,6 +212,8 @@ pub struct Bundle {
     pub templates: Option<Vec<String>>,
     /// What no file states, and was taken nonetheless.
     pub unstated: Vec<Unstated>,
+    /// The language that [`BundleOptions::language`] asked for.
+    pub asked_language: Option<String>,
     /// Every file that settings or weights are read from.
     pub files: Vec<PathBuf>,
 }
@@ -220,6 +227,11 @@ pub struct Unstated {
     pub taken: String,
     /// The option that states it, such as "--language".
     pub option: &'static str,
+}
+
+impl Unstated {
+    /// The option that states the language of texts.
+    pub(crate) const LANGUAGE: &str = "--language";
 }
 
 impl fmt::Display for Unstated {
@@ -259,7 +271,8 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// Those of [`Bundle::open`]; [`Error::NoPrecision`] if a tower is there, but not in the precision asked for.
+    /// Those of [`Bundle::open`]; [`Error::NoPrecision`] if a tower is there, but not in the precision asked for;
+    /// [`Error::NoLanguage`] if a language is asked for, and the tokenizer marks none.
     pub fn open_with(path: impl AsRef<Path>, options: &BundleOptions) -> Result<Self> {
         let path = path.as_ref();
         fs::read_dir(path).map_err(Error::read(path))?;
@@ -272,9 +285,31 @@ impl Bundle {
             Layout::Immich | Layout::OpenClip => open_clip::open(path, &graphs)?,
         };
         overrides::apply(&mut bundle)?;
+        if let Some(language) = &options.language {
+            bundle.state_language(language)?;
+            bundle.asked_language = Some(language.clone());
+        }
         bundle.files.sort();
         bundle.files.dedup();
         Ok(bundle)
+    }
+
+    /// Takes `code` for the language that texts are in; whether there is such a one is seen when the tokenizer is opened.
+    fn state_language(&mut self, code: &str) -> Result<()> {
+        let Some(text) = &mut self.text else {
+            return Ok(());
+        };
+        let Some(language) = &mut text.text.language else {
+            return Err(Error::NoLanguage {
+                path: self.path.clone(),
+                asked: code.to_owned(),
+                found: "a tokenizer that marks no languages".to_owned(),
+            });
+        };
+        language.code = Some(code.to_owned());
+        self.unstated
+            .retain(|unstated| unstated.option != Unstated::LANGUAGE);
+        Ok(())
     }
 
     /// The element type of most weights of the graph in file `path`, such as "float32" or "int8".
@@ -286,8 +321,8 @@ impl Bundle {
         Ok(graph_file::read(path)?.precision())
     }
 
-    /// SHA-256 over every file of the bundle, as hexadecimal digits: two bundles with equal fingerprints give equal
-    /// rows. It covers the files of the towers and precisions that the bundle was opened with.
+    /// SHA-256 over every file of the bundle and the language asked for, as hexadecimal digits: two bundles with equal
+    /// fingerprints give equal rows. It covers the files of the towers and precisions that the bundle was opened with.
     ///
     /// # Cost
     ///
@@ -298,6 +333,20 @@ impl Bundle {
     ///
     /// [`Error::Read`] if a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
+        let files = self.fingerprint_of_files()?;
+        let Some(language) = &self.asked_language else {
+            return Ok(files);
+        };
+        Ok(hex(&Sha256::digest(format!("{files} {language}"))))
+    }
+
+    /// [`Bundle::fingerprint`] without the language asked for: equal where image rows are equal, and texts of each
+    /// language are the same rows.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bundle::fingerprint`].
+    pub fn fingerprint_of_files(&self) -> Result<String> {
         let kept = self.fingerprint_file();
         let is_whole =
             |text: &String| text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit());

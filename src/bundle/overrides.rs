@@ -5,7 +5,8 @@
 //!  "none_below": 0.2, "templates": ["a photo of a {}."],
 //!  "image": {"size": 224, "resize": "shortest", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1],
 //!            "rows": "cls"},
-//!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower"}}
+//!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower",
+//!           "language": "eng_Latn"}}
 //! ```
 //!
 //! Every key may be left out. `logit_scale` is what scores are multiplied by, not its logarithm.
@@ -60,6 +61,9 @@ pub(super) fn apply(bundle: &mut Bundle) -> Result<()> {
     }
     if let (Some(json), Some(text)) = (json.object("text")?, &mut bundle.text) {
         text_overrides(&json, &mut text.text)?;
+        if let Some(language) = json.string("language")? {
+            bundle.state_language(&language)?;
+        }
     }
     Ok(())
 }
@@ -139,7 +143,7 @@ fn image_overrides(json: &Json, image: &mut ImageFiles) -> Result<()> {
 }
 
 fn text_overrides(json: &Json, text: &mut TextConfig) -> Result<()> {
-    json.refuse_unknown_keys(&["context_length", "padding", "pad_id", "clean"])?;
+    json.refuse_unknown_keys(&["context_length", "padding", "pad_id", "clean", "language"])?;
     if let Some(length) = json.count("context_length")? {
         text.context_length = Some(length as usize);
     }

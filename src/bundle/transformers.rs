@@ -156,6 +156,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         head,
         templates: None,
         unstated: Vec::new(),
+        asked_language: None,
         files,
     })
 }
@@ -401,6 +402,7 @@ fn text_files(
         graph: graph.to_owned(),
         tokenizer,
         text: TextConfig {
+            language: None,
             cleaning: Cleaning::None,
             splitting: Splitting::File,
             context_length: context_length(config, tokenizer_config.as_ref())?,

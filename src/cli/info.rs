@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 use diptych::{
-    Bundle, Cleaning, DualEncoder, ImageTower, Padding, Resize, ScaleOrigin, TextTower, Towers,
-    runtime,
+    Bundle, Cleaning, DualEncoder, ImageTower, Language, LanguagePlace, Padding, Resize,
+    ScaleOrigin, TextTower, Towers, runtime,
 };
 use serde_json::{Value, json};
 
@@ -120,10 +120,25 @@ fn text_facts(bundle: &Bundle, tower: &TextTower) -> Result<Vec<(&'static str, V
         ("cleaning", json!(cleaning(settings.cleaning))),
         ("vocabulary", json!(tower.tokenizer().vocabulary_size())),
     ];
+    if let Some(language) = &settings.language {
+        facts.push(("language", json!(described(language))));
+    }
     if let Some(files) = &bundle.text {
         facts.push(("text precision", json!(Bundle::precision(&files.graph)?)));
     }
     Ok(facts)
+}
+
+fn described(language: &Language) -> String {
+    let place = match language.place {
+        LanguagePlace::First => "before each text",
+        LanguagePlace::Last => "behind each text's end",
+        LanguagePlace::Written => "before each text, besides what the tokenizer adds",
+    };
+    match &language.code {
+        Some(code) => format!("{code}, {place}"),
+        None => "what the tokenizer adds by itself".to_owned(),
+    }
 }
 
 fn cleaning(cleaning: Cleaning) -> &'static str {

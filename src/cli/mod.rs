@@ -134,6 +134,9 @@ struct Common {
     /// the only one there is
     #[arg(long, value_name = "WORD", env = "DIPTYCH_PRECISION", global = true)]
     precision: Option<Precisions>,
+    /// The language that texts are in, for a model whose tokenizer marks it: a token of NLLB's such as deu_Latn
+    #[arg(long, value_name = "CODE", env = "DIPTYCH_LANGUAGE", global = true)]
+    language: Option<String>,
     /// What graphs run on: cpu, cuda, tensorrt, coreml, directml, openvino, rocm or webgpu, of several GPUs one as in cuda:1;
     /// never another in its place
     #[arg(
@@ -301,6 +304,7 @@ impl Common {
         let options = BundleOptions {
             towers,
             precisions: self.precision.clone().unwrap_or_default(),
+            language: self.language.clone(),
         };
         Ok(Bundle::open_with(self.folder(&options)?, &options)?)
     }

@@ -137,7 +137,9 @@ fn revisions(folder: &Path) -> Vec<CachedRevision> {
 }
 
 fn layout(snapshot: &Path) -> Option<Layout> {
-    let BundleOptions { towers, precisions } = BundleOptions::default();
+    let BundleOptions {
+        towers, precisions, ..
+    } = BundleOptions::default();
     let choice = choose(snapshot, &list(snapshot), towers, &precisions);
     Some(choice.ok()??.layout)
 }

@@ -186,6 +186,7 @@ fn tokenizer(
         },
         pad_id: 0,
         stripped_id: None,
+        language: config.language.clone(),
     };
     // Tokens become ids through the vocabulary, so the file is opened before the settings are whole.
     let tokenizer = Tokenizer::open(&files.tokenizer, settings.clone())?;
