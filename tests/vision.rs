@@ -219,7 +219,7 @@ fn patches_in_diptych_json_are_refused_where_one_row_is_needed() {
 #[test]
 fn a_family_that_is_not_known_has_to_be_told() {
     let bundle = changed("vision-dinov2-registers", |config| {
-        config["model_type"] = json!("dinov9")
+        config["model_type"] = json!("dinov9");
     });
     let cat = photo("cat.jpg");
     let run = |arguments: &[&str]| diptych(bundle.path(), Path::new("none"), arguments);
@@ -266,7 +266,7 @@ fn tokens_must_be_those_that_the_config_states() {
         assert_refused(&output, said);
     }
     let bundle = changed("vision-dinov2-registers", |config| {
-        config["patch_size"] = json!("big")
+        config["patch_size"] = json!("big");
     });
     let output = diptych(bundle.path(), Path::new("none"), &["embed", &cat]);
     assert_refused(&output, "patch_size is \"big\", expected a whole number");
