@@ -272,6 +272,29 @@ fn tokens_must_be_those_that_the_config_states() {
     assert_refused(&output, "patch_size is \"big\", expected a whole number");
 }
 
+/// torchvision has no other filters for floats.
+#[test]
+fn dinov3_is_resized_by_filters_that_its_reference_has() {
+    let bundle = copy_bundle("vision-dinov3");
+    let path = bundle.path().join("preprocessor_config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let embed = |code: u8| {
+        fs::write(
+            &path,
+            text.replace("\"resample\": 2", &format!("\"resample\": {code}")),
+        )
+        .unwrap();
+        diptych(
+            bundle.path(),
+            Path::new("none"),
+            &["embed", &photo("cat.jpg")],
+        )
+    };
+    assert_refused(&embed(1), "resample is 1, expected 2 bilinear or 3 bicubic");
+    let [bilinear, bicubic] = [2, 3].map(|code| floats(&lines(&embed(code))[0]["embedding"]));
+    assert_ne!(bilinear, bicubic);
+}
+
 #[test]
 fn an_index_keeps_to_its_kind_of_rows() {
     let folder = tempfile::tempdir().unwrap();
