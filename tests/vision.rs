@@ -219,7 +219,7 @@ fn patches_in_diptych_json_are_refused_where_one_row_is_needed() {
 #[test]
 fn a_family_that_is_not_known_has_to_be_told() {
     let bundle = changed("vision-dinov2-registers", |config| {
-        config["model_type"] = json!("dinov9")
+        config["model_type"] = json!("dinov9");
     });
     let cat = photo("cat.jpg");
     let run = |arguments: &[&str]| diptych(bundle.path(), Path::new("none"), arguments);
@@ -266,10 +266,33 @@ fn tokens_must_be_those_that_the_config_states() {
         assert_refused(&output, said);
     }
     let bundle = changed("vision-dinov2-registers", |config| {
-        config["patch_size"] = json!("big")
+        config["patch_size"] = json!("big");
     });
     let output = diptych(bundle.path(), Path::new("none"), &["embed", &cat]);
     assert_refused(&output, "patch_size is \"big\", expected a whole number");
+}
+
+/// torchvision has no other filters for floats.
+#[test]
+fn dinov3_is_resized_by_filters_that_its_reference_has() {
+    let bundle = copy_bundle("vision-dinov3");
+    let path = bundle.path().join("preprocessor_config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let embed = |code: u8| {
+        fs::write(
+            &path,
+            text.replace("\"resample\": 2", &format!("\"resample\": {code}")),
+        )
+        .unwrap();
+        diptych(
+            bundle.path(),
+            Path::new("none"),
+            &["embed", &photo("cat.jpg")],
+        )
+    };
+    assert_refused(&embed(1), "resample is 1, expected 2 bilinear or 3 bicubic");
+    let [bilinear, bicubic] = [2, 3].map(|code| floats(&lines(&embed(code))[0]["embedding"]));
+    assert_ne!(bilinear, bicubic);
 }
 
 #[test]

@@ -43,24 +43,34 @@ def kinds(model, leading: int | None, names: str) -> dict[str, Callable]:
     return {name: encode(every[name]) for name in names.split()}
 
 
-def export(model, folder: Path, graph: str, side: tuple[int, int], outputs: list[str]) -> None:
-    pixels = torch.randn(2, 3, *side, generator=torch.Generator().manual_seed(0))
-    dynamic = {name: {0: "batch_size"} for name in ["pixel_values", *outputs]}
+def export(model, folder: Path, graph: str, side: tuple[int, int], outputs: list[str], is_single: bool) -> None:
+    pixels = torch.randn(1 if is_single else 2, 3, *side, generator=torch.Generator().manual_seed(0))
+    dynamic = {} if is_single else {name: {0: "batch_size"} for name in ["pixel_values", *outputs]}
     # The exporter puts back the mode that it finds, and in training DINOv3 draws its positions.
     tower = models.VisionTower(model, outputs).eval()
     models.export(tower, {"pixel_values": pixels}, outputs, folder / graph, dynamic)
 
 
 def vision(
-    folder: Path, model, images, kinds: dict[str, Callable], usual: str, note: str, outputs: list[str], side, graph: str
+    folder: Path,
+    model,
+    images,
+    kinds: dict[str, Callable],
+    usual: str,
+    note: str,
+    outputs: list[str],
+    side: tuple[int, int],
+    graph: str,
+    is_single: bool = False,
 ) -> Bundle:
     write_config(folder, model)
-    export(model, folder, graph, side, outputs)
+    export(model, folder, graph, side, outputs, is_single)
     return Bundle(
         name=folder.name,
         layout=6,
         note=note,
         images=images,
+        model=model,
         encode_images=kinds[usual],
         image_graph=graph,
         kinds=kinds,
@@ -96,7 +106,7 @@ def dinov2_with_registers(sources: Sources) -> Bundle:
     crop = {"crop_size": {"height": 16, "width": 16}, "do_center_crop": True, "do_convert_rgb": True}
     processor(folder, "BitImageProcessor", IMAGENET, resample=3, size={"shortest_edge": 18}, **crop)
     model = models.dinov2_with_registers(16, 8, registers=4, seed=32)
-    note = "class token, 4 registers, 2 x 2 patches; last_hidden_state and pooler_output"
+    note = "class token, 4 registers, 2 x 2 patches; last_hidden_state and pooler_output; a graph of one image at a time"
     return vision(
         folder,
         model,
@@ -107,6 +117,7 @@ def dinov2_with_registers(sources: Sources) -> Bundle:
         ["last_hidden_state", "pooler_output"],
         (16, 16),
         "onnx/model.onnx",
+        is_single=True,
     )
 
 
