@@ -2,6 +2,7 @@
 
     pip install -r onnx/golden/requirements.txt
     python onnx/reference.py --library transformers openai/clip-vit-base-patch32 -o record.json
+    python onnx/reference.py --library transformers facebook/dinov2-base --rows cls -o record.json
     python onnx/reference.py --library open_clip hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K -o record.json
     python onnx/reference.py --library open_clip ViT-B-32 --pretrained laion2b_s34b_b79k -o record.json
     diptych verify path/to/the/bundle --against record.json
@@ -20,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+
+from torch_models import embeddings, geometry
 
 PROBES = Path(__file__).resolve().parents[1] / "src/verify/probes"
 
@@ -79,19 +82,55 @@ class Transformers:
         return row(self.model.get_text_features(input_ids=output["input_ids"], **mask))
 
 
+class TransformersImages:
+    """An image tower of transformers alone, with its image processor; `rows` as `diptych --rows` has them."""
+
+    def __init__(self, name: str, backend: str, rows: str | None):
+        from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+        self.model = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
+        self.processor = AutoImageProcessor.from_pretrained(name, backend=backend)
+        config = AutoConfig.from_pretrained(name)
+        self.is_sigmoid = config.model_type.startswith("siglip")
+        is_pooled = self.is_sigmoid or config.model_type == "clip_vision_model"
+        self.rows = rows or ("pooled" if is_pooled else "cls")
+        self.leading = 0 if self.is_sigmoid else 1 + getattr(config, "num_register_tokens", 0)
+        # DINOv3's floats are never levels between resize and model.
+        self.has_levels = config.model_type != "dinov3_vit"
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        if self.has_levels:
+            return Transformers.pixels(self, image)
+        settings = self.processor
+        mean, std = (np.array(part).reshape(3, 1, 1) for part in (settings.image_mean, settings.image_std))
+        levels = (self.values(image) * std + mean) / settings.rescale_factor
+        return levels.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+    values = Transformers.values
+
+    def image_row(self, values: np.ndarray) -> np.ndarray:
+        output = self.model(pixel_values=torch.from_numpy(values)[None])
+        hidden = output.last_hidden_state
+        match self.rows:
+            case "cls":
+                return row(hidden[:, 0])
+            case "mean":
+                return row(hidden[:, self.leading :].mean(1))
+            case _:
+                return row(output.pooler_output)
+
+
 class OpenClip:
     """A model of open_clip with its transform and tokenizer."""
 
     def __init__(self, name: str, pretrained: str | None):
         import open_clip
-        from open_clip.transform import MaybeConvertMode
 
         self.model, self.transform = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
         self.model.eval()
         self.tokenizer = open_clip.get_tokenizer(name)
         self.is_sigmoid = getattr(self.model, "logit_bias", None) is not None
-        steps = self.transform.transforms
-        self.geometry = steps[: next(place for place, step in enumerate(steps) if isinstance(step, MaybeConvertMode))]
+        self.geometry = geometry(self.transform)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         for step in self.geometry:
@@ -126,8 +165,7 @@ class OpenClip:
 
 def row(output) -> np.ndarray:
     """One row of unit length, from a tensor or from an output that holds it."""
-    tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
-    values = tensor[0].to(torch.float64)
+    values = embeddings(output)[0].to(torch.float64)
     return (values / values.norm()).to(torch.float32).numpy()
 
 
@@ -174,9 +212,9 @@ def record(model, library: str) -> dict:
         "format": 1,
         "made_by": made_by,
         "images": [image_record(model, about["file"]) for about in probes["pictures"]],
-        "texts": [text_record(model, text) for text in probes["texts"] + captions],
+        "texts": [text_record(model, text) for text in probes["texts"] + captions] if hasattr(model, "ids") else None,
         "activation": "sigmoid" if model.is_sigmoid else "softmax",
-        "scale": float(model.model.logit_scale.exp()),
+        "scale": float(model.model.logit_scale.exp()) if hasattr(model.model, "logit_scale") else None,
         "bias": None if bias is None else float(bias),
     }
 
@@ -189,14 +227,25 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--backend", choices=["pil", "torchvision"], default="pil", help="which image processors of transformers"
     )
+    parser.add_argument(
+        "--rows", choices=["cls", "mean", "pooled"], help="what a row is made of, for an image tower of transformers alone"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="the record")
     return parser.parse_args()
+
+
+def of_transformers(options: argparse.Namespace) -> Transformers | TransformersImages:
+    from transformers import AutoConfig
+
+    if hasattr(AutoConfig.from_pretrained(options.model), "text_config"):
+        return Transformers(options.model, options.backend)
+    return TransformersImages(options.model, options.backend, options.rows)
 
 
 def main() -> None:
     options = arguments()
     if options.library == "transformers":
-        model = Transformers(options.model, options.backend)
+        model = of_transformers(options)
     else:
         model = OpenClip(options.model, options.pretrained)
     options.output.write_text(json.dumps(record(model, options.library)) + "\n")

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use crate::bundle::{Activation, Bundle, Layout, Towers};
+use crate::device::{Device, Placement};
 use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
 use crate::runtime;
@@ -24,6 +25,8 @@ pub struct EncoderOptions {
     pub threads: usize,
     /// The most images or texts that run at once.
     pub batch: usize,
+    /// What the graphs run on. What is not to be had is an error, never a run on another device.
+    pub device: Device,
     /// What an image's row is made of, in place of the kind that the bundle takes. Rows of another kind lie in a space
     /// of their own, where no text's row lies.
     pub rows: Option<Rows>,
@@ -43,6 +46,7 @@ impl Default for EncoderOptions {
             towers: Towers::All,
             threads: 0,
             batch: 16,
+            device: Device::Cpu,
             rows: None,
             notice,
         }
@@ -206,6 +210,13 @@ impl DualEncoder {
             .ok_or_else(|| no_tower(&self.bundle, "text"))
     }
 
+    /// Each tower that is loaded, by its name, with where its graph runs.
+    pub fn placements(&self) -> Vec<(&'static str, Placement)> {
+        let image = self.image.iter().map(|tower| ("image", tower.placement()));
+        let text = self.text.iter().map(|tower| ("text", tower.placement()));
+        image.chain(text).collect()
+    }
+
     /// An error where the image tower gives several rows for an image and one is needed.
     ///
     /// # Errors
@@ -312,6 +323,8 @@ impl DualEncoder {
             });
         }
         Ok(match stated.activation {
+            // There are no texts, so no scores, whatever they would be multiplied by.
+            _ if self.bundle.layout == Layout::ImageAlone => stated,
             Activation::Softmax => Calibration {
                 scale: Some(CLIP_SCALE),
                 origin: ScaleOrigin::Assumed,
@@ -366,7 +379,13 @@ fn open_towers(
         threads => threads,
     };
     let open = |path: &Path, spins| {
-        Graph::open(path, runtime, GraphOptions { threads, spins }).map(Arc::new)
+        let device = options.device.clone();
+        let options = GraphOptions {
+            device,
+            threads,
+            spins,
+        };
+        Graph::open(path, runtime, &options).map(Arc::new)
     };
     let image_files = bundle
         .image

@@ -97,6 +97,32 @@ pub enum Error {
         /// Those that are there.
         found: String,
     },
+    /// A graph is to be quantised that is quantised already.
+    #[error("{}: graph has weights of {found}, expected float32", path.display())]
+    Quantized {
+        /// The graph's file.
+        path: PathBuf,
+        /// The element type, such as "float16".
+        found: &'static str,
+    },
+    /// Something is where a new bundle is to be.
+    #[error("{}: {problem}, expected a new or empty folder", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        problem: &'static str,
+    },
+    /// The text tower's tokenizer does not mark the language that was asked for.
+    #[error("{}: no language {asked}, found {found}", path.display())]
+    NoLanguage {
+        /// The tokenizer's file, or the bundle's folder where it marks no language at all.
+        path: PathBuf,
+        /// The language that was asked for.
+        asked: String,
+        /// Some of those that are there.
+        found: String,
+    },
     /// What should name precisions does not.
     #[error(
         "precision is {found:?}, expected a word such as fp16, or one for a tower, such as image=int8,text=fp32"
@@ -444,6 +470,24 @@ pub enum Error {
         /// What is needed.
         expected: String,
     },
+    /// A name that no device has.
+    #[error("device {found:?}: expected one of {}, the GPUs with their number as in cuda:1", known.join(", "))]
+    UnknownDevice {
+        /// What was given.
+        found: String,
+        /// The names that there are.
+        known: &'static [&'static str],
+    },
+    /// A device was asked for that is not to be had.
+    #[error("device {device} cannot be used: {problem}")]
+    NoDevice {
+        /// The device.
+        device: String,
+        /// Why not.
+        problem: String,
+        /// What to do.
+        way_out: String,
+    },
     /// ONNX Runtime was started in this process with other options already.
     #[error("ONNX Runtime could not be started: {source}")]
     RuntimeStart {
@@ -484,6 +528,12 @@ impl Error {
                  textual/model.onnx, visual.onnx and text.onnx, or one model.onnx; see onnx/README.md"
             }
             Error::MissingFile { .. } => "fetch the missing file from where the bundle came from",
+            Error::Quantized { .. } => {
+                "start from the graphs as they were exported: --precision fp32 takes them where the bundle has them"
+            }
+            Error::Occupied { .. } => {
+                "name another folder; --force writes into one that is there, over files of the same names alone"
+            }
             Error::NoPrecision { .. } => "give one that is there with --precision",
             Error::Dim { .. } => {
                 "give a width that rows have with --dim, or leave it out to keep all"
@@ -493,6 +543,9 @@ impl Error {
             }
             Error::SeveralRows { .. } => {
                 "choose another kind than patches with --rows, EncoderOptions::rows, or \"image\": {\"rows\"} in diptych.json"
+            }
+            Error::NoLanguage { .. } => {
+                "give one that is there with --language, or leave --language and DIPTYCH_LANGUAGE out"
             }
             Error::NotAHubName { .. } => {
                 "give a name such as someone/clip, or the path of a folder"
@@ -508,6 +561,7 @@ impl Error {
                 status, has_token, ..
             } => hub_hint(*status, *has_token),
             Error::HubBroken { way_out, .. } => way_out,
+            Error::NoDevice { way_out, .. } => way_out,
             Error::NoTower { tower: "image", .. } => {
                 "this bundle encodes texts only; choose another with --model"
             }
@@ -521,8 +575,8 @@ impl Error {
             }
             Error::Locked { .. } => "wait until it has ended; searching is possible meanwhile",
             Error::OtherModel { .. } => {
-                "give the index's own model with --model, move the index over with diptych index --reindex, or make \
-                 another with --index"
+                "give the index's own model with --model, and its kind of rows with --rows, move the index over with \
+                 diptych index --reindex, or make another with --index"
             }
             Error::Damaged { way_back, .. } => way_back,
             Error::Catalog { .. } => {

@@ -218,7 +218,7 @@ fn damaged() -> io::Error {
 }
 
 /// Names of TensorProto.DataType, as far as weights use them.
-fn type_name(code: u64) -> &'static str {
+pub(crate) fn type_name(code: u64) -> &'static str {
     match code {
         1 => "float32",
         2 => "uint8",

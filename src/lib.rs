@@ -44,6 +44,7 @@
 //! | compare and rank | [`Embeddings::scores`], [`top_k`], [`softmax`], [`sigmoid`] |
 //! | group rows | [`Clusters`] |
 //! | prove a model against its reference | [`verify::Record`], [`verify::compare`], [`verify::self_check`] |
+//! | make a model smaller | [`quantize::Draft`], [`verify::cost`] |
 //! | do a step by itself | [`open_image`], [`Preprocess`], [`resize`], [`Tokenizer`], [`Cleaning`] |
 //! | know which ONNX Runtime runs | [`runtime::start`] |
 
@@ -51,6 +52,7 @@ mod bundle;
 mod cache;
 mod clean;
 mod cluster;
+mod device;
 mod embedding;
 mod encoder;
 mod error;
@@ -60,9 +62,12 @@ mod hex;
 mod hub;
 mod image_file;
 pub mod index;
+mod mapped;
 mod npy;
 pub mod pipeline;
 mod preprocess;
+mod provider;
+pub mod quantize;
 pub mod quarantine;
 mod resample;
 mod room;
@@ -80,6 +85,7 @@ pub use bundle::{
 };
 pub use clean::Cleaning;
 pub use cluster::Clusters;
+pub use device::{Device, Placement};
 pub use embedding::{Embeddings, sigmoid, softmax, top_k};
 pub use encoder::{Calibration, DualEncoder, EncoderOptions, ScaleOrigin};
 pub use error::{Error, Result};
@@ -91,7 +97,7 @@ pub use index::{Hit, Index, Item, ItemFilter, Kind, Place, SearchOptions};
 pub use npy::{NpyReader, NpyWriter, Precision};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
-pub use tokenize::{Padding, Splitting, TextSettings, Tokenizer, Tokens};
+pub use tokenize::{Language, LanguagePlace, Padding, Splitting, TextSettings, Tokenizer, Tokens};
 pub use tower::{ImageTokens, ImageTower, Rows, TextRows, TextTower};
 pub use zero_shot::{ClassCache, Prediction, ZeroShot};
 

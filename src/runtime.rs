@@ -1,6 +1,6 @@
 //! ONNX Runtime itself: find a library that fits, start it once for the process, say what was found.
 //!
-//! With `session.rs` one of the two files that know `ort`. Nothing here knows a model.
+//! With `session.rs` and `provider.rs` one of the three files that know `ort`. Nothing here knows a model.
 
 use std::env;
 use std::fs::File;

@@ -1,17 +1,21 @@
 //! One graph: load it, describe its inputs and outputs, run it.
 //!
-//! With `runtime.rs` one of the two files that know `ort`. A graph takes and gives plain arrays; element types (f16 or
+//! With `runtime.rs` and `provider.rs` one of the three files that know `ort`. A graph takes and gives plain arrays; element types (f16 or
 //! f32, int32 or int64) are converted here, to what the graph declares. What the arrays mean is the tower's.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use half::f16;
 use ndarray::{ArrayD, IxDyn};
+use ort::session::builder::SessionBuilder;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
+use crate::device::{Device, Placement};
 use crate::error::{Error, Result, Source};
+use crate::provider::{self, Provider};
 use crate::runtime::Runtime;
 
 /// A loaded graph.
@@ -23,12 +27,19 @@ pub(crate) struct Graph {
     path: PathBuf,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    device: Device,
+    /// The name of the device's provider, unless that is the processor's.
+    provider: Option<&'static str>,
     session: Mutex<Session>,
+    /// What ran where, once the first run on another device than the processor has shown it.
+    placement: OnceLock<Placement>,
 }
 
 /// How a graph is run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct GraphOptions {
+    /// The device that it runs on.
+    pub(crate) device: Device,
     /// Threads that one run is spread over.
     pub(crate) threads: usize,
     /// Whether these threads wait for their next piece of work in a loop instead of going to sleep.
@@ -106,19 +117,45 @@ impl Graph {
     /// The graph in file `path`, ready to run.
     ///
     /// Weights in external data files are found by ONNX Runtime, beside the graph.
-    pub(crate) fn open(path: &Path, runtime: &Runtime, options: GraphOptions) -> Result<Self> {
+    pub(crate) fn open(path: &Path, runtime: &Runtime, options: &GraphOptions) -> Result<Self> {
         // ort says only that a file does not exist; the system's own words tell more.
         std::fs::File::open(path).map_err(Error::read(path))?;
-        let session = load(path, runtime, options).map_err(|source| Error::Graph {
+        let provider = provider::of(&options.device, runtime)?;
+        let name = provider.as_ref().map(|provider| provider.name);
+        let failed = |source| Error::Graph {
             path: path.to_owned(),
             action: "loaded",
             source,
-        })?;
+        };
+        let mut builder = builder(runtime, options).map_err(failed)?;
+        if let Some(provider) = provider {
+            builder = on_device(builder, provider)
+                .map_err(|source| provider::unusable(&options.device, &source))?;
+        }
+        let session = builder.commit_from_file(path);
+        let session = session.map_err(|source| failed(source.into()))?;
         Ok(Self {
             path: path.to_owned(),
             inputs: session.inputs().iter().map(Port::new).collect(),
             outputs: session.outputs().iter().map(Port::new).collect(),
+            device: options.device.clone(),
+            provider: name,
             session: Mutex::new(session),
+            placement: OnceLock::new(),
+        })
+    }
+
+    /// Whether no run has shown yet that the device runs anything of it.
+    pub(crate) fn is_unproved(&self) -> bool {
+        self.provider.is_some() && self.placement.get().is_none()
+    }
+
+    /// Where it runs: on another device than the processor known after the first run.
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement.get().cloned().unwrap_or_else(|| Placement {
+            device: self.device.clone(),
+            nodes: 0,
+            on_cpu: 0,
         })
     }
 
@@ -135,12 +172,31 @@ impl Graph {
     }
 
     /// Runs the graph on `feeds`, one for each input in the graph's order, and gives back the outputs in `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Graph`]; [`Error::NoDevice`] if the first run shows that nothing of it runs on the device.
     pub(crate) fn run(&self, feeds: Vec<Feed>, wanted: &[&str]) -> Result<Vec<ArrayD<f32>>> {
-        self.try_run(feeds, wanted).map_err(|source| Error::Graph {
+        let failed = |source| Error::Graph {
             path: self.path.clone(),
             action: "run",
             source,
-        })
+        };
+        let outputs = self.try_run(feeds, wanted).map_err(failed)?;
+        if let Some(provider) = self.provider.filter(|_| self.is_unproved()) {
+            let placement = self.ran_where(provider).map_err(failed)??;
+            self.placement.get_or_init(|| placement);
+        }
+        Ok(outputs)
+    }
+
+    /// What ran where so far, by the profile that ONNX Runtime has written since the graph was opened.
+    fn ran_where(&self, provider: &str) -> Result<Result<Placement>, Source> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = session.end_profiling()?;
+        let profile = std::fs::read(&file)?;
+        std::fs::remove_file(&file)?;
+        provider::placement(&profile, &self.device, provider)
     }
 
     fn try_run(&self, feeds: Vec<Feed>, wanted: &[&str]) -> Result<Vec<ArrayD<f32>>, Source> {
@@ -172,15 +228,29 @@ fn axis(size: i64) -> Option<usize> {
     usize::try_from(size).ok().filter(|&size| size > 0)
 }
 
-fn load(path: &Path, runtime: &Runtime, options: GraphOptions) -> Result<Session, Source> {
+fn builder(runtime: &Runtime, options: &GraphOptions) -> Result<SessionBuilder, Source> {
     let plain = |error: ort::Error<_>| -> Source { error.to_string().into() };
     Session::builder(runtime.environment())?
         .with_intra_threads(options.threads)
         .map_err(plain)?
         .with_intra_op_spinning(options.spins)
+        .map_err(plain)
+}
+
+/// With the provider registered, and a profile begun that will show what it runs.
+fn on_device(builder: SessionBuilder, provider: Provider) -> Result<SessionBuilder, Source> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let plain = |error: ort::Error<_>| -> Source { error.to_string().into() };
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("diptych-{}-{count}", std::process::id());
+    builder
+        // DirectML cannot do with it, and elsewhere it is of use for fixed shapes alone.
+        .with_memory_pattern(false)
         .map_err(plain)?
-        .commit_from_file(path)
-        .map_err(Source::from)
+        .with_execution_providers([provider.dispatch])
+        .map_err(plain)?
+        .with_profiling(std::env::temp_dir().join(name))
+        .map_err(plain)
 }
 
 impl Feed {

@@ -4,6 +4,7 @@
 //! from [`TextSettings`], which the bundle fills in. Nothing here knows a model.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use tokenizers::normalizers::{self, NormalizerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     Encoding, SplitDelimiterBehavior, TruncationDirection, TruncationParams, TruncationStrategy,
 };
@@ -36,7 +38,48 @@ pub struct TextSettings {
     pub pad_id: u32,
     /// An id that is replaced by 0 after padding, as open_clip's `strip_sep_token` does.
     pub stripped_id: Option<u32>,
+    /// The language that texts are in, for a tokenizer that marks it.
+    pub language: Option<Language>,
 }
+
+/// How a tokenizer is told the language of texts: a token such as `eng_Latn`, of NLLB's kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Language {
+    /// The token; `None` leaves it to what the file adds by itself.
+    pub code: Option<String>,
+    /// Where it goes.
+    pub place: LanguagePlace,
+}
+
+/// Where the token of a language goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LanguagePlace {
+    /// Before the text, in place of what the file adds there; an end token follows the text. As transformers'
+    /// `NllbTokenizer` does, whatever its `tokenizer.json` adds.
+    First,
+    /// Behind the end token, in place of what the file adds: the same with `legacy_behaviour`.
+    Last,
+    /// Written before the cleaned text, besides what the file adds: as immich's service does.
+    Written,
+}
+
+impl Language {
+    /// Whether `token` has the shape of a language: three small letters, and its script, as FLORES-200 writes them.
+    fn is_code(token: &str) -> bool {
+        let Some((language, script)) = token.split_once('_') else {
+            return false;
+        };
+        let is_small = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase());
+        language.len() == 3
+            && is_small(language)
+            && script.len() == 4
+            && script.as_bytes()[0].is_ascii_uppercase()
+            && is_small(&script[1..])
+    }
+}
+
+/// The end token of tokenizers that mark a language.
+const LANGUAGE_END: &str = "</s>";
 
 /// How a text is cut into pieces before the vocabulary sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +163,10 @@ impl Tokenizer {
         let bytes = std::fs::read(path).map_err(Error::read(path))?;
         let mut inner = load(&bytes).map_err(failed)?;
         inner.with_padding(None);
+        if let Some(language) = &settings.language {
+            has_language(path, &inner, language)?;
+            mark_language(&mut inner, language).map_err(failed)?;
+        }
         let ends = inner.encode_fast("", true).map_err(failed)?.len();
         if settings.context_length <= ends {
             let room = settings.context_length;
@@ -219,7 +266,7 @@ impl Tokenizer {
             prefix => Cow::Owned(format!("{prefix}{text}")),
         };
         let (text, is_long) = limited(&whole);
-        let text = self.settings.cleaning.apply(text);
+        let text = self.with_language(self.settings.cleaning.apply(text));
         let failed = |source| Error::Tokenizer {
             path: self.path.clone(),
             source,
@@ -242,6 +289,17 @@ impl Tokenizer {
                 text.is_cut |= is_long;
                 Ok(text)
             }
+        }
+    }
+
+    /// The cleaned text behind its language, where that is written.
+    fn with_language<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        match &self.settings.language {
+            Some(Language {
+                code: Some(code),
+                place: LanguagePlace::Written,
+            }) => Cow::Owned(format!("{code}{text}")),
+            _ => text,
         }
     }
 
@@ -293,6 +351,70 @@ fn load(bytes: &[u8]) -> Result<tokenizers::Tokenizer, Source> {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes)?;
     let load = || tokenizers::Tokenizer::from_bytes(bytes);
     catch_unwind(load).unwrap_or_else(|_| Err("it is JSON, but of no tokenizer".into()))
+}
+
+/// An error, with some of those that are there, unless the vocabulary has the token of `language`.
+fn has_language(path: &Path, inner: &tokenizers::Tokenizer, language: &Language) -> Result<()> {
+    let Some(code) = &language.code else {
+        return Ok(());
+    };
+    if Language::is_code(code) && inner.token_to_id(code).is_some() {
+        return Ok(());
+    }
+    let tokens = inner.get_added_tokens_decoder().into_values();
+    let codes: BTreeSet<String> = tokens
+        .map(|token| token.content)
+        .filter(|token| Language::is_code(token))
+        .collect();
+    Err(Error::NoLanguage {
+        path: path.to_owned(),
+        asked: code.clone(),
+        found: some_of(&codes),
+    })
+}
+
+/// The languages that most users look for and the first others, and how many more there are.
+fn some_of(codes: &BTreeSet<String>) -> String {
+    const SHOWN: usize = 8;
+    const FIRST: [&str; 5] = ["eng_Latn", "fra_Latn", "deu_Latn", "spa_Latn", "zho_Hans"];
+    let (known, others): (Vec<&String>, Vec<&String>) = codes
+        .iter()
+        .partition(|code| FIRST.contains(&code.as_str()));
+    let all: Vec<&str> = known
+        .into_iter()
+        .chain(others)
+        .map(String::as_str)
+        .collect();
+    match all.len() {
+        0 => "none".to_owned(),
+        count if count <= SHOWN => all.join(", "),
+        count => format!("{} and {} more", all[..SHOWN].join(", "), count - SHOWN),
+    }
+}
+
+/// Makes `inner` add the token of `language` and the end token to every text.
+///
+/// Source: transformers' `NllbTokenizer.set_src_lang_special_tokens`.
+fn mark_language(inner: &mut tokenizers::Tokenizer, language: &Language) -> Result<(), Source> {
+    let (Some(code), false) = (&language.code, language.place == LanguagePlace::Written) else {
+        return Ok(());
+    };
+    let template = match language.place {
+        LanguagePlace::Last => format!("$A {LANGUAGE_END} {code}"),
+        _ => format!("{code} $A {LANGUAGE_END}"),
+    };
+    let id = |token: &str| {
+        let id = inner.token_to_id(token);
+        id.ok_or_else(|| format!("its vocabulary lacks {token}, which ends a text"))
+    };
+    let tokens = vec![
+        (code.clone(), id(code)?),
+        (LANGUAGE_END.to_owned(), id(LANGUAGE_END)?),
+    ];
+    let mut builder = TemplateProcessing::builder();
+    builder.try_single(template)?.special_tokens(tokens);
+    inner.with_post_processor(Some(builder.build()?));
+    Ok(())
 }
 
 fn truncation(context_length: usize) -> TruncationParams {
@@ -374,5 +496,37 @@ fn between(ends: [u32; 2], ids: Vec<u32>, context_length: usize) -> TextIds {
 impl AsRef<TextIds> for TextIds {
     fn as_ref(&self) -> &TextIds {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_are_told_by_their_shape() {
+        for code in ["eng_Latn", "zho_Hans", "tzm_Tfng"] {
+            assert!(Language::is_code(code), "{code}");
+        }
+        for other in [
+            "en", "eng_latn", "ENG_Latn", "eng-Latn", "</s>", "en_Latin", "ab_Äbc", "",
+        ] {
+            assert!(!Language::is_code(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn of_many_languages_some_are_named() {
+        let codes = |codes: &[&str]| codes.iter().map(|&code| code.to_owned()).collect();
+        assert_eq!(some_of(&codes(&[])), "none");
+        let mut many = vec!["zho_Hans", "eng_Latn"];
+        let others: Vec<String> = ('a'..='j')
+            .map(|letter| format!("{letter}aa_Latn"))
+            .collect();
+        many.extend(others.iter().map(String::as_str));
+        assert_eq!(
+            some_of(&codes(&many)),
+            "eng_Latn, zho_Hans, aaa_Latn, baa_Latn, caa_Latn, daa_Latn, eaa_Latn, faa_Latn and 4 more"
+        );
     }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{EXACT, assert_all_close, assert_close, golden, list, npy, npy2};
-use diptych::{DualEncoder, EncoderOptions, Filter, ImageOptions, open_image, resize};
+use diptych::{DualEncoder, EncoderOptions, Error, Filter, ImageOptions, Rows, open_image, resize};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -102,6 +102,89 @@ fn pixels(case: &Case) {
             "{} {}: levels that differ",
             case.name, picture.file
         );
+    }
+}
+
+/// How far what a graph is fed may be from the reference's, where it sums floats; values are of the order of 1.
+const SUMMED: f32 = 1e-5;
+
+/// What the graph is fed, where the reference makes no levels: within 1e-5.
+fn values(case: &Case) {
+    let expected = npy::<f32>(&case.expected("values.npy"));
+    let tower = case.encoder.image_tower().unwrap();
+    let pictures = pictures();
+    assert_eq!(expected.shape()[0], pictures.len());
+    for (picture, expected) in pictures.iter().zip(expected.outer_iter()) {
+        let found = tower.prepare(&picture.image);
+        assert_eq!(found.len(), expected.len());
+        let furthest = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(
+            furthest <= SUMMED,
+            "{} {}: a value is {furthest} beside the reference's",
+            case.name,
+            picture.file
+        );
+    }
+}
+
+/// Every kind of row: within 1e-5 of cosine 1, alone and in a batch; what the model has none of is refused.
+fn kinds(case: &Case) {
+    let known: Vec<&str> = case.about["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(known.len() >= 2);
+    let pictures = pictures();
+    let images = images(&pictures);
+    for rows in Rows::ALL {
+        let options = EncoderOptions {
+            rows: Some(rows),
+            ..Default::default()
+        };
+        let encoder = DualEncoder::open_with(golden("bundles").join(case.name), &options);
+        if !known.contains(&rows.name()) {
+            let error = encoder.unwrap_err();
+            assert!(matches!(error, Error::GraphInterface { .. }), "{error}");
+            assert!(error.to_string().contains(rows.name()), "{error}");
+            continue;
+        }
+        let encoder = encoder.unwrap();
+        let expected = npy::<f32>(&case.expected(&format!("rows_{rows}.npy")));
+        let of_each = encoder.image_tower().unwrap().rows_per_image();
+        let axes = expected.shape().to_vec();
+        let has_axis = axes.len() == 3;
+        assert_eq!(
+            (has_axis, of_each),
+            (rows == Rows::Patches, if has_axis { axes[1] } else { 1 })
+        );
+        let found = encoder.encode_images(&images).unwrap();
+        assert_eq!(found.len(), pictures.len() * of_each);
+        let expected = expected.as_slice().unwrap().chunks_exact(found.width());
+        for (index, expected) in expected.enumerate() {
+            let what = format!(
+                "{} {rows} {} of {}",
+                case.name,
+                index % of_each,
+                pictures[index / of_each].file
+            );
+            assert_close(found.row(index), expected, EXACT, &what);
+        }
+        let alone = encoder.encode_images(&images[3..4]).unwrap();
+        for patch in 0..of_each {
+            let what = format!("{} {rows} {patch} alone", case.name);
+            assert_close(
+                alone.row(patch),
+                found.row(3 * of_each + patch),
+                EXACT,
+                &what,
+            );
+        }
     }
 }
 
@@ -296,6 +379,11 @@ macro_rules! bundles {
                 let checks = [$(stringify!($check)),*];
                 assert_eq!(checks.contains(&"image_rows"), case.has("images"));
                 assert_eq!(checks.contains(&"text_rows"), case.has("texts"));
+                assert_eq!(checks.contains(&"kinds"), case.about["rows"].is_array());
+                let of_images = ["pixels", "values"];
+                for check in of_images {
+                    assert_eq!(checks.contains(&check), case.expected(&format!("{check}.npy")).is_file());
+                }
                 assert_eq!(checks.contains(&"logits"), case.expected("logits.npy").is_file());
             }
         })*
@@ -338,6 +426,33 @@ bundles! {
     mobileclip_transformers: "mobileclip-transformers" [pixels image_rows ids text_rows head steadiness],
     nomic_vision: "nomic-vision" [pixels image_rows head steadiness],
     nomic_text: "nomic-text" [ids text_rows head steadiness],
+    vision_clip: "vision-clip" [pixels image_rows kinds head steadiness],
+    vision_dinov2: "vision-dinov2" [pixels image_rows kinds head steadiness],
+    vision_dinov2_registers: "vision-dinov2-registers" [pixels image_rows kinds head steadiness],
+    vision_dinov3: "vision-dinov3" [values image_rows kinds head steadiness],
+    vision_siglip: "vision-siglip" [pixels image_rows kinds head steadiness],
+    vision_siglip_headless: "vision-siglip-headless" [pixels image_rows kinds head steadiness],
+    vision_vit: "vision-vit" [pixels image_rows kinds head steadiness],
+    // open_clip's families.
+    clipa: "clipa" [pixels image_rows ids text_rows head steadiness],
+    dfn_378: "dfn-378" [pixels image_rows head steadiness],
+    immich_mclip: "immich-mclip" [pixels image_rows ids text_rows head steadiness],
+    immich_siglip2: "immich-siglip2" [pixels image_rows ids text_rows head steadiness],
+    immich_xlm_roberta: "immich-xlm-roberta" [ids text_rows head steadiness],
+    immich_nllb: "immich-nllb" [ids text_rows head steadiness],
+    immich_nllb_german: "immich-nllb-german" [ids text_rows head steadiness],
+    metaclip2: "metaclip2" [pixels image_rows ids text_rows head steadiness],
+    mobileclip: "mobileclip" [pixels image_rows ids text_rows head steadiness],
+    mobileclip2: "mobileclip2" [pixels image_rows ids text_rows head steadiness],
+    mobileclip2_l14: "mobileclip2-l14" [pixels image_rows ids text_rows head steadiness],
+    nllb_clip: "nllb-clip" [pixels image_rows ids text_rows head steadiness],
+    nllb_clip_french: "nllb-clip-french" [ids text_rows head steadiness],
+    nllb_clip_legacy: "nllb-clip-legacy" [ids text_rows head steadiness],
+    open_clip_hub: "open-clip-hub" [pixels image_rows ids text_rows head logits steadiness],
+    open_clip_siglip2: "open-clip-siglip2" [pixels image_rows ids text_rows head logits steadiness],
+    open_clip_xlm_roberta: "open-clip-xlm-roberta" [pixels image_rows ids text_rows head steadiness],
+    pe_core: "pe-core" [pixels image_rows ids text_rows head steadiness],
+    pe_core_bigg: "pe-core-bigg" [ids text_rows head steadiness],
 }
 
 /// Pillow's `Image.resize` over hard shapes, by every filter: equal.

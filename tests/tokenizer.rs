@@ -31,6 +31,7 @@ fn tokenizer(cleaning: Cleaning, splitting: Splitting) -> Tokenizer {
         padding: Padding::Longest,
         pad_id: 0,
         stripped_id: None,
+        language: None,
     };
     Tokenizer::open(&golden("clip-tokenizer/tokenizer.json"), settings).unwrap()
 }

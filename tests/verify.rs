@@ -888,6 +888,34 @@ fn bundles_equal_the_records_of_their_references() {
     }
 }
 
+/// The same of image towers alone, of which one is fed with floats that never were levels.
+#[test]
+fn image_towers_alone_equal_the_records_of_their_references() {
+    for name in ["vision-dinov2-registers", "vision-dinov3"] {
+        let record = golden("records").join(format!("{name}.json"));
+        let model = golden("bundles").join(name);
+        let [model, record] = [&model, &record].map(|path| path.to_str().unwrap());
+        let output = verify(&[model, "--against", record, "--json"]);
+        let report = json(&output);
+        assert_eq!(output.status.code(), Some(0), "{name}: {report:#}");
+        assert!(report["made_by"].as_str().unwrap().contains("transformers"));
+        for stage in [&report["stages"][1], &report["stages"][2]] {
+            assert_eq!(stage["verdict"], "equal", "{name}: {report:#}");
+        }
+        let mean = verify(&[model, "--against", record, "--rows", "mean", "--json"]);
+        assert_eq!(mean.status.code(), Some(1), "{name}");
+        assert_eq!(json(&mean)["first_difference"], "image rows", "{name}");
+
+        let copy = copy_bundle(name);
+        edit(copy.path(), "preprocessor_config.json", |config| {
+            config["image_mean"] = json!([0.5, 0.5, 0.5]);
+        });
+        let other = verify(&[copy.path().to_str().unwrap(), "--against", record, "--json"]);
+        assert_eq!(other.status.code(), Some(1), "{name}");
+        assert_eq!(json(&other)["first_difference"], "pixels", "{name}");
+    }
+}
+
 /// What people read names the first stage, the figures and the cause.
 #[test]
 fn people_read_what_differs_and_why() {
@@ -974,6 +1002,7 @@ fn all_holds_of_the_bundled_model() {
         names,
         [
             "unit length",
+            "repetition",
             "batches",
             "threads",
             "differences",
@@ -1031,4 +1060,23 @@ fn pictures_that_do_not_get_through_are_found_out() {
         failing.contains(&"differences") && failing.contains(&"captions"),
         "{checks:?}"
     );
+}
+
+/// Graphs that were made with one fault each, by onnx/golden/faults.py, and one without.
+#[test]
+fn each_fault_fails_its_own_check() {
+    for (fault, failing) in [
+        ("none", &[] as &[&str]),
+        ("batch", &["batches"]),
+        ("chance", &["repetition", "batches"]),
+        ("scramble", &["likeness"]),
+    ] {
+        let (_, checks) = self_check(&root("tests/data/faults").join(fault));
+        let failed: Vec<&str> = checks
+            .iter()
+            .filter(|(_, holds, _)| !holds)
+            .map(|(name, ..)| name.as_str())
+            .collect();
+        assert_eq!(failed, failing, "{fault}: {checks:?}");
+    }
 }

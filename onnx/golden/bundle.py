@@ -38,6 +38,7 @@ class Bundle:
     pool_images: Callable | None = None
     pool_texts: Callable | None = None
     refused: list[int] = field(default_factory=list)
+    kinds: dict[str, Callable] = field(default_factory=dict)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import reference
 import tokenizers_small as vocabularies
 from bundle import HALF, OPENAI, Bundle, Sources, head
 from tokenizers_small import CLIP_END, CLIP_VOCABULARY, write_json
+from torch_models import embeddings
 
 
 def write_config(folder: Path, model) -> None:
@@ -47,11 +48,6 @@ def clip_texts(folder: Path) -> reference.TransformersTexts:
     from transformers import AutoTokenizer
 
     return reference.TransformersTexts(AutoTokenizer.from_pretrained(folder))
-
-
-def embeddings(output) -> torch.Tensor:
-    """get_image_features and get_text_features give a tensor or, since transformers 5, an output that holds it."""
-    return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 
 def clip_image_rows(model) -> Callable:

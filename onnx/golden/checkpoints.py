@@ -22,6 +22,7 @@ import torch
 import bundle
 import bundles_open_clip
 import bundles_transformers
+import bundles_vision
 import tokenizers_small
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "tests/golden/clip-tokenizer"
@@ -68,6 +69,8 @@ def main() -> None:
         for make, write in [
             (bundles_transformers.transformers_clip, write_transformers),
             (bundles_transformers.siglip_stated, write_transformers),
+            (bundles_vision.dinov2_with_registers, write_transformers),
+            (bundles_vision.dinov3, write_transformers),
             (bundles_open_clip.open_clip, write_open_clip),
             (bundles_open_clip.open_clip_siglip, write_open_clip),
         ]:

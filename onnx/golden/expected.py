@@ -52,6 +52,8 @@ def check_differ(name: str, rows: np.ndarray, inputs: np.ndarray) -> None:
 
 def refused(bundle: Bundle, pictures: list) -> list[int]:
     """Positions of pictures that the reference itself fails on: open_clip's `longest` rounds thin ones to no width."""
+    if not hasattr(bundle.images, "pixels"):
+        return []
     found = []
     for position, picture in enumerate(pictures):
         try:
@@ -70,23 +72,44 @@ def with_gaps(part: np.ndarray, positions: list[int], count: int) -> np.ndarray:
 
 
 def image_rows(bundle: Bundle, folder: Path, pictures: list, into: Path) -> np.ndarray:
-    """pixels.npy and image_rows.npy; zeros for pictures that the reference refuses."""
+    """pixels.npy and image_rows.npy; zeros for pictures that the reference refuses.
+
+    values.npy in place of pixels.npy where the reference makes no levels; rows_KIND.npy for each kind of row.
+    """
     bundle.refused = refused(bundle, pictures)
     taken = [position for position in range(len(pictures)) if position not in bundle.refused]
-    pixels = np.stack([bundle.images.pixels(pictures[position]) for position in taken])
     values = np.stack([bundle.images.values(pictures[position]) for position in taken]).astype(np.float32)
+    has_levels = hasattr(bundle.images, "pixels")
+    pixels = np.stack([bundle.images.pixels(pictures[position]) for position in taken]) if has_levels else values
     rows = reference.unit(bundle.encode_images(torch.from_numpy(values)))
     check_differ(f"{bundle.name} images", rows, pixels)
     inputs = {name: values for name in ("pixel_values", "image")}
     if bundle.layout == 4:
         inputs |= {"input_ids": np.full((1, 3), 1), "attention_mask": np.ones((1, 3))}
-    output = ran(folder / bundle.image_graph, inputs, bundle.image_output)
-    output = bundle.pool_images(torch.from_numpy(output)).numpy() if bundle.pool_images else output
-    check_equal(bundle.name, rows, output, bundle.min_cosine)
+    if bundle.kinds:
+        kinds(bundle, folder, values, into)
+    else:
+        output = ran(folder / bundle.image_graph, inputs, bundle.image_output)
+        output = bundle.pool_images(torch.from_numpy(output)).numpy() if bundle.pool_images else output
+        check_equal(bundle.name, rows, output, bundle.min_cosine)
     rows = with_gaps(rows, taken, len(pictures))
-    np.save(into / "pixels.npy", with_gaps(pixels, taken, len(pictures)))
+    np.save(into / ("pixels.npy" if has_levels else "values.npy"), with_gaps(pixels, taken, len(pictures)))
     np.save(into / "image_rows.npy", rows)
     return rows
+
+
+def kinds(bundle: Bundle, folder: Path, values: np.ndarray, into: Path) -> None:
+    """rows_KIND.npy for each kind of row, of an image tower whose outputs bear transformers' names."""
+    hidden = ran(folder / bundle.image_graph, {"pixel_values": values}, "last_hidden_state")
+    for kind, encode in bundle.kinds.items():
+        rows = reference.unit(encode(torch.from_numpy(values)))
+        one = rows.reshape(len(rows), -1) / np.sqrt(1 if rows.ndim == 2 else rows.shape[1])
+        check_differ(f"{bundle.name} {kind}", one, values)
+        np.save(into / f"rows_{kind}.npy", rows)
+    patches = reference.unit(bundle.kinds["patches"](torch.from_numpy(values)))
+    width = patches.shape[-1]
+    of_graph = hidden[:, -patches.shape[1] :].reshape(-1, width)
+    check_equal(bundle.name, patches.reshape(-1, width), of_graph, bundle.min_cosine)
 
 
 def text_rows(bundle: Bundle, folder: Path, texts: list[str], side: int, into: Path) -> np.ndarray:
@@ -133,7 +156,7 @@ def write(bundle: Bundle, golden: Path, pictures: list, texts: list[str]) -> Non
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     images = image_rows(bundle, folder, pictures, into) if bundle.images else None
-    side = 0 if images is None else np.load(into / "pixels.npy", mmap_mode="r").shape[1]
+    side = np.load(into / "pixels.npy", mmap_mode="r").shape[1] if images is not None and bundle.texts else 0
     rows = text_rows(bundle, folder, texts, side, into) if bundle.texts else None
     if images is not None and rows is not None and bundle.scale is not None:
         np.save(into / "logits.npy", logits(bundle, images, rows))
@@ -162,4 +185,4 @@ def entry(bundle: Bundle, listing: list[dict]) -> dict:
         "min_cosine": bundle.min_cosine,
         "refused_images": [listing[position]["file"] for position in bundle.refused],
         "note": bundle.note,
-    }
+    } | ({"rows": list(bundle.kinds)} if bundle.kinds else {})

@@ -6,6 +6,7 @@ A function for each bundle writes its files and gives the `Bundle` with its refe
 
 import json
 import math
+import zlib
 from pathlib import Path
 
 import torch
@@ -29,6 +30,17 @@ from bundles_transformers import (
     write_config,
 )
 from tokenizers_small import CLIP_END, CLIP_VOCABULARY, write_clip, write_json
+
+
+def drawn(model: torch.nn.Module, seed: int, gain: float = 1.6) -> torch.nn.Module:
+    """`models.drawn`, which knows no norms by BERT's name for them."""
+    model = models.drawn(model, seed, gain)
+    for name, parameter in model.named_parameters():
+        if "LayerNorm" in name:
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + zlib.crc32(name.encode()))
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data.copy_(models.scaled(name.lower(), noise, gain))
+    return model
 
 
 def without(path: Path, *keys: str) -> None:
@@ -185,7 +197,7 @@ def chinese_clip(sources: Sources) -> Bundle:
         text_config=text_shape(vocabulary, 512), vision_config=vision_shape(24), projection_dim=models.ROW_WIDTH
     )
     config._attn_implementation = "eager"
-    model = models.drawn(ChineseCLIPModel(config), 63)
+    model = drawn(ChineseCLIPModel(config), 63)
     model.logit_scale.data.fill_(math.log(50.0))
     write_config(folder, model)
     image_processor(
@@ -237,7 +249,7 @@ def jina_folder(sources: Sources, name: str, hides_padding: bool, seed: int):
     """A Jina CLIP model with its configs and its tokenizer, which states a length that the texts exceed."""
     folder = sources.folder(name)
     vocabulary = published.write_xlm_roberta(sources.pieces, folder, 64)
-    model = models.drawn(remote.JinaClip(vocabulary, 66, 24, models.WIDTH, hides_padding), seed)
+    model = drawn(remote.JinaClip(vocabulary, 66, 24, models.WIDTH, hides_padding), seed)
     write_json(folder / "config.json", jina_config(models.WIDTH), indent=2)
     return folder, model
 
@@ -362,7 +374,7 @@ def nomic_vision(sources: Sources) -> Bundle:
     folder = sources.folder("nomic-vision")
     config = CLIPVisionConfig(**vision_shape(24) | {"hidden_size": models.TEXT_WIDTH})
     config._attn_implementation = "eager"
-    model = models.drawn(CLIPVisionModel(config), 68)
+    model = drawn(CLIPVisionModel(config), 68)
     published = {"architectures": ["NomicVisionModel"], "img_size": 24, "model_type": "nomic_bert"}
     write_json(folder / "config.json", published | {"n_embd": models.TEXT_WIDTH, "patch_size": 8}, indent=2)
     image_processor(folder, {"height": 24, "width": 24}, None, do_center_crop=False)
@@ -392,7 +404,7 @@ def nomic_text(sources: Sources) -> Bundle:
     config = NomicBertConfig(**shape)
     config._attn_implementation = "eager"
     # Strong enough that rows differ in spite of the prefix that all begin with.
-    model = models.drawn(NomicBertModel(config), 69, gain=6.0)
+    model = drawn(NomicBertModel(config), 69, gain=6.0)
     own = {"architectures": ["NomicBertModel"], "model_type": "nomic_bert", "n_embd": models.TEXT_WIDTH}
     write_json(folder / "config.json", own | {"n_positions": 8192, "vocab_size": vocabulary}, indent=2)
     published.write_sentence(folder, models.TEXT_WIDTH, "mean", 40)

@@ -56,10 +56,13 @@ def main() -> None:
     import bundle
     import bundles_open_clip
     import bundles_transformers
-    import families_transformers
+    import bundles_vision
     import clip_corpus
     import expected
+    import families_open_clip
+    import families_transformers
     import images
+    import open_clip_configs
     import resample
     import texts
     import tokenizers_small
@@ -70,11 +73,13 @@ def main() -> None:
     texts.write(golden)
     resample.write(golden)
     clip_corpus.write(golden, options.published_clip)
+    open_clip_configs.write(golden)
     with tempfile.TemporaryDirectory() as scratch:
         pieces = tokenizers_small.train_pieces(Path(scratch))
         sources = bundle.Sources(golden / "bundles", options.published_clip, pieces, Path(scratch))
-        every = bundles_transformers.ALL + bundles_open_clip.ALL + families_transformers.ALL
-        made = [make(sources) for make in every]
+        makers = bundles_transformers.ALL + bundles_open_clip.ALL + bundles_vision.ALL
+        makers += families_open_clip.ALL + families_transformers.ALL
+        made = [make(sources) for make in makers]
         expected.write_all(golden, made)
     tokenizers_small.write_json(golden / "versions.json", versions())
 

@@ -6,13 +6,15 @@ and no test could fail.
 """
 
 import math
+import sys
 import zlib
 from pathlib import Path
 
-import onnx
 import torch
 
-OPSET = 17
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from torch_models import OpenClipTower, export  # noqa: E402, F401
+
 # Small, because every bundle lies in the repository.
 WIDTH, TEXT_WIDTH, LAYERS, ROW_WIDTH = 24, 16, 2, 24
 
@@ -32,7 +34,7 @@ def drawn(model: torch.nn.Module, seed: int, gain: float = 1.6) -> torch.nn.Modu
 
 def scaled(name: str, noise: torch.Tensor, gain: float) -> torch.Tensor:
     """The values of one parameter from standard noise."""
-    if "norm" in name.lower() or "ln_" in name:
+    if "norm" in name or "ln_" in name:
         return 0.1 * noise + (1 if name.endswith("weight") else 0)
     if "embedding" in name and "patch" not in name:
         return noise
@@ -99,6 +101,69 @@ def siglip(side: int, vocabulary: int, context: int, seed: int, scale: float, bi
     return model
 
 
+def vision(model_class, config, seed: int):
+    """A vision transformer of transformers; scales of its layers, where it has any, are about 1."""
+    config._attn_implementation = "eager"
+    model = drawn(model_class(config), seed)
+    for name, parameter in model.named_parameters():
+        if name.endswith("lambda1"):
+            parameter.data += 1
+    return model
+
+
+def vision_shape(side: int, patch: int) -> dict:
+    return {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2,
+        "image_size": side,
+        "patch_size": patch,
+    }
+
+
+def dinov2(side: int, patch: int, seed: int):
+    from transformers import Dinov2Config, Dinov2Model
+
+    return vision(Dinov2Model, Dinov2Config(**vision_shape(side, patch), mlp_ratio=2), seed)
+
+
+def dinov2_with_registers(side: int, patch: int, registers: int, seed: int):
+    """Exported for its table's own side, since opset 17 has no word for how it resizes the table."""
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    shape = vision_shape(side, patch) | {"mlp_ratio": 2, "num_register_tokens": registers}
+    model = vision(Dinov2WithRegistersModel, Dinov2WithRegistersConfig(**shape), seed)
+    model.embeddings.interpolate_pos_encoding = lambda embeddings, height, width: model.embeddings.position_embeddings
+    return model
+
+
+def dinov3(patch: int, registers: int, seed: int):
+    """Its positions are turns, not a table, so that any side will do."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    shape = vision_shape(4 * patch, patch) | {"intermediate_size": 2 * WIDTH, "num_register_tokens": registers}
+    return vision(DINOv3ViTModel, DINOv3ViTConfig(**shape), seed)
+
+
+def vit(side: int, patch: int, seed: int):
+    from transformers import ViTConfig, ViTModel
+
+    return vision(ViTModel, ViTConfig(**vision_shape(side, patch), intermediate_size=2 * WIDTH), seed)
+
+
+def siglip_vision(side: int, patch: int, has_head: bool, seed: int):
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    shape = vision_shape(side, patch) | {"intermediate_size": 2 * WIDTH, "vision_use_head": has_head}
+    return vision(SiglipVisionModel, SiglipVisionConfig(**shape), seed)
+
+
+def clip_vision(side: int, patch: int, seed: int):
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    return vision(CLIPVisionModel, CLIPVisionConfig(**vision_shape(side, patch), intermediate_size=2 * WIDTH), seed)
+
+
 def open_clip(model_cfg: dict, seed: int):
     """open_clip's CLIP or CustomTextCLIP, as its factory chooses."""
     import open_clip.model
@@ -157,36 +222,13 @@ class SiglipTower(torch.nn.Module):
         return output.last_hidden_state, output.pooler_output
 
 
-class OpenClipTower(torch.nn.Module):
-    """encode_image or encode_text of an open_clip model; immich's exports normalise inside the graph."""
+class VisionTower(torch.nn.Module):
+    """Outputs of an image tower alone, by their names."""
 
-    def __init__(self, encode, model, is_normalized: bool):
+    def __init__(self, model, outputs: list[str]):
         super().__init__()
-        self.model, self.encode, self.is_normalized = model, encode, is_normalized
+        self.model, self.outputs = model, outputs
 
-    def forward(self, values):
-        return self.encode(values, normalize=self.is_normalized)
-
-
-def export(module, inputs: dict, outputs: list[str], path: Path, dynamic: dict, external: str | None = None) -> None:
-    """Writes the graph, with names, dynamic axes and no trace of the machine; weights beside it if `external`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        module,
-        tuple(inputs.values()),
-        str(path),
-        input_names=list(inputs),
-        output_names=outputs,
-        dynamic_axes=dynamic,
-        opset_version=OPSET,
-        dynamo=False,
-    )
-    graph = onnx.load(path)
-    for node in graph.graph.node:
-        node.doc_string = ""
-    if external:
-        onnx.save_model(graph, path, save_as_external_data=True, location=external, size_threshold=256)
-    else:
-        onnx.save_model(graph, path)
-    onnx.checker.check_model(str(path))
-    assert graph.ir_version <= 9
+    def forward(self, pixel_values):
+        output = self.model(pixel_values=pixel_values)
+        return tuple(getattr(output, name) for name in self.outputs)

@@ -6,6 +6,7 @@ high byte; here 16-bit samples are scaled with rounding, (v * 255 + 32767) // 65
 """
 
 import string
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ import torch
 from PIL import Image, ImageOps
 
 import png
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from torch_models import geometry  # noqa: E402
 
 
 def scaled_to_8_bits(samples: np.ndarray) -> np.ndarray:
@@ -51,16 +55,31 @@ class TransformersImages:
         return self.processor(image)["pixel_values"][0]
 
 
+class AutoImages:
+    """The image processor that transformers takes by itself, where its class has no Pillow back-end.
+
+    It makes no levels between resize and rescale, so that only its values can be compared.
+    """
+
+    def __init__(self, folder: Path, class_name: str):
+        from transformers import AutoImageProcessor
+
+        self.processor = AutoImageProcessor.from_pretrained(folder)
+        assert type(self.processor).__name__ == class_name, type(self.processor)
+
+    def values(self, image: Image.Image) -> np.ndarray:
+        """The 3 × H × W input of the model."""
+        return self.processor(image, return_tensors="np")["pixel_values"][0]
+
+
 class OpenClipImages:
     """open_clip's inference transform, from its preprocess_cfg."""
 
     def __init__(self, preprocess_cfg: dict):
-        from open_clip.transform import MaybeConvertMode, PreprocessCfg, image_transform_v2
+        from open_clip.transform import PreprocessCfg, image_transform_v2
 
         self.transform = image_transform_v2(PreprocessCfg(**preprocess_cfg), is_train=False)
-        steps = self.transform.transforms
-        end = next(index for index, step in enumerate(steps) if isinstance(step, MaybeConvertMode))
-        self.geometry = steps[:end]
+        self.geometry = geometry(self.transform)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         for step in self.geometry:

@@ -8,6 +8,7 @@ import gzip
 import json
 import random
 import string
+import sys
 from pathlib import Path
 
 import sentencepiece
@@ -15,13 +16,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 import words
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import clip_tokenizer  # noqa: E402
+
 BYTES = 512
 MERGES = 1000
 CLIP_VOCABULARY = BYTES + MERGES + 2
 CLIP_START, CLIP_END = BYTES + MERGES, BYTES + MERGES + 1
 PIECES = 400
-
-START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def write_json(path: Path, value, indent: int | None = 1) -> None:
@@ -34,28 +36,15 @@ def write_json(path: Path, value, indent: int | None = 1) -> None:
 def cut_clip(published: Path) -> dict:
     """CLIP's published tokenizer.json with its first merges alone."""
     whole = json.loads(published.read_text())
-    ids = {START: CLIP_START, END: CLIP_END}
-    model = whole["model"]
-    model["vocab"] = {token: id for token, id in model["vocab"].items() if id < BYTES + MERGES} | ids
-    model["merges"] = model["merges"][:MERGES]
-    for token in whole["added_tokens"]:
-        token["id"] = ids[token["content"]]
-    whole["post_processor"]["sep"][1] = CLIP_END
-    whole["post_processor"]["cls"][1] = CLIP_START
-    return whole
+    vocabulary = {token: id for token, id in whole["model"]["vocab"].items() if id < CLIP_START}
+    return clip_tokenizer.with_vocabulary(whole, vocabulary, whole["model"]["merges"][:MERGES])
 
 
 def write_clip(published: Path, folder: Path, context_length: int) -> None:
     """tokenizer.json, tokenizer_config.json and special_tokens_map.json as transformers publishes them for CLIP."""
     write_json(folder / "tokenizer.json", cut_clip(published / "tokenizer.json"), indent=None)
-    config = json.loads((published / "tokenizer_config.json").read_text())
-    config["model_max_length"] = context_length
-    old_ids = sorted(config["added_tokens_decoder"], key=int)
-    tokens = [config["added_tokens_decoder"][old] for old in old_ids]
-    config["added_tokens_decoder"] = {str(CLIP_START): tokens[0], str(CLIP_END): tokens[1]}
-    write_json(folder / "tokenizer_config.json", config)
-    special = json.loads((published / "special_tokens_map.json").read_text())
-    write_json(folder / "special_tokens_map.json", special)
+    for name, config in clip_tokenizer.configs(published, context_length, CLIP_START).items():
+        write_json(folder / name, config)
 
 
 def write_open_clip_merges(published: Path, path: Path) -> None:

@@ -144,10 +144,13 @@ pub(crate) fn choose(
     let Some(names) = LAYOUTS.iter().find(fits) else {
         return Ok(None);
     };
-    let pick = |tower, stems, asked: &Option<String>| {
-        names.pick_or_fail(path, files, tower, stems, asked.as_deref())
-    };
     let is_whole = names.layout == Layout::Combined;
+    let pick = |tower, stems, asked: &Option<String>| {
+        // What is asked of one half of a graph is asked of the graph.
+        let other = precisions.image.as_ref().or(precisions.text.as_ref());
+        let asked = asked.as_ref().or(other.filter(|_| is_whole));
+        names.pick_or_fail(path, files, tower, stems, asked.map(String::as_str))
+    };
     let mut choice = Choice {
         layout: names.layout,
         image: None,
@@ -190,7 +193,11 @@ pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'sta
         Layout::OpenClip => (
             &["open_clip_config.json", "model_config.json"],
             &["preprocess_cfg.json", "preprocess_config.json"],
-            &["tokenizer.json", "tokenizer_config.json"],
+            &[
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+            ],
         ),
         Layout::Immich => (
             &["config.json"],
@@ -203,6 +210,21 @@ pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'sta
     let names = of_towers.flat_map(|(names, _)| names);
     let names = always.iter().chain(names).copied();
     names.chain(["diptych.json"]).collect()
+}
+
+/// What the graph named `graph` is named in another precision: by its ending where the layout knows such names, otherwise
+/// as the graph without an ending.
+pub(crate) fn graph_name(layout: Layout, graph: &str, precision: &str) -> String {
+    let names = LAYOUTS.iter().find(|names| names.layout == layout);
+    let stems = names
+        .into_iter()
+        .flat_map(|names| names.image.iter().chain(names.text));
+    let stem = stems.copied().find(|stem| ending_of(graph, stem).is_some());
+    match (stem, names.is_some_and(|names| names.has_variants)) {
+        (Some(stem), true) => format!("{stem}{}.onnx", ending(precision)),
+        (Some(stem), false) => format!("{stem}.onnx"),
+        (None, _) => graph.to_owned(),
+    }
 }
 
 impl Names {
@@ -479,6 +501,12 @@ mod tests {
         );
         let text = chosen(&files, Towers::Text, "fp16").unwrap().unwrap();
         assert_eq!(text.image, text.text);
+        // An image tower alone is one graph too, which its name does not tell.
+        let (_, image, text) = graphs(&files, "image=fp16");
+        assert_eq!(
+            (image.as_str(), text.as_str()),
+            ("model_fp16.onnx", "model_fp16.onnx")
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod dim;
 mod family;
 mod json;
 mod open_clip;
+mod open_clip_text;
 mod overrides;
 mod sentence;
 mod transformers;
@@ -21,14 +22,14 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest, Sha256};
 
 pub use choice::Precisions;
-pub(crate) use choice::{choose, config_names};
+pub(crate) use choice::{choose, config_names, graph_name};
 
 use crate::cache;
 use crate::error::{Error, Result};
 use crate::graph_file;
 use crate::hex::{hex, sha256};
 use crate::preprocess::Preprocess;
-use crate::tokenize::Splitting;
+use crate::tokenize::{Language, Splitting};
 use crate::tower::{ImageTokens, Rows};
 
 /// Where a template takes its label.
@@ -160,6 +161,8 @@ pub struct TextConfig {
     pub rows: Option<Rows>,
     /// Whether a text's values are brought to mean 0 and variance 1 before they are cut and brought to unit length.
     pub has_layer_norm: bool,
+    /// The language that texts are in, where the tokenizer marks it.
+    pub language: Option<Language>,
 }
 
 /// What padding is made of.
@@ -195,6 +198,8 @@ pub struct BundleOptions {
     pub dim: Option<usize>,
     /// What stands before each text, in place of what files say.
     pub prefix: Option<String>,
+    /// The language that texts are in, such as "deu_Latn", for a tokenizer that marks it.
+    pub language: Option<String>,
 }
 
 /// A model on disk.
@@ -229,6 +234,8 @@ pub struct Bundle {
     pub dim: Option<usize>,
     /// The bundle that the text half is of, where it is another one: see [`Bundle::pair`].
     pub text_bundle: Option<Box<Bundle>>,
+    /// The language that [`BundleOptions::language`] asked for.
+    pub asked_language: Option<String>,
     /// Every file that settings or weights are read from.
     pub files: Vec<PathBuf>,
 }
@@ -242,6 +249,11 @@ pub struct Unstated {
     pub taken: String,
     /// The option that states it, such as "--language".
     pub option: &'static str,
+}
+
+impl Unstated {
+    /// The option that states the language of texts.
+    pub(crate) const LANGUAGE: &str = "--language";
 }
 
 impl fmt::Display for Unstated {
@@ -281,7 +293,8 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// Those of [`Bundle::open`]; [`Error::NoPrecision`] if a tower is there, but not in the precision asked for.
+    /// Those of [`Bundle::open`]; [`Error::NoPrecision`] if a tower is there, but not in the precision asked for;
+    /// [`Error::NoLanguage`] if a language is asked for, and the tokenizer marks none.
     pub fn open_with(path: impl AsRef<Path>, options: &BundleOptions) -> Result<Self> {
         let path = path.as_ref();
         fs::read_dir(path).map_err(Error::read(path))?;
@@ -299,6 +312,10 @@ impl Bundle {
             text.text.prefix.clone_from(prefix);
             let unstated = &mut bundle.unstated;
             unstated.retain(|unstated| unstated.option != transformers::PREFIX);
+        }
+        if let Some(language) = &options.language {
+            bundle.state_language(language)?;
+            bundle.asked_language = Some(language.clone());
         }
         bundle.files.sort();
         bundle.files.dedup();
@@ -339,9 +356,28 @@ impl Bundle {
             templates: text.templates.clone().or(image.templates),
             unstated: image.unstated.iter().chain(of_text).cloned().collect(),
             dim: image.dim.or(text.dim),
+            asked_language: text.asked_language.clone(),
             text_bundle: Some(Box::new(text)),
             ..image
         })
+    }
+
+    /// Takes `code` for the language that texts are in; whether there is such a one is seen when the tokenizer is opened.
+    fn state_language(&mut self, code: &str) -> Result<()> {
+        let Some(text) = &mut self.text else {
+            return Ok(());
+        };
+        let Some(language) = &mut text.text.language else {
+            return Err(Error::NoLanguage {
+                path: self.path.clone(),
+                asked: code.to_owned(),
+                found: "a tokenizer that marks no languages".to_owned(),
+            });
+        };
+        language.code = Some(code.to_owned());
+        self.unstated
+            .retain(|unstated| unstated.option != Unstated::LANGUAGE);
+        Ok(())
     }
 
     /// The element type of most weights of the graph in file `path`, such as "float32" or "int8".
@@ -353,9 +389,10 @@ impl Bundle {
         Ok(graph_file::read(path)?.precision())
     }
 
-    /// SHA-256 over every file of the bundle, as hexadecimal digits: two bundles with equal fingerprints give equal
-    /// rows. It covers the files of the towers and precisions that the bundle was opened with, and what rows are cut to.
-    /// Texts with another prefix lie in the same space, so what a caller puts before them is not covered.
+    /// SHA-256 over every file of the bundle and the language asked for, as hexadecimal digits: two bundles with equal
+    /// fingerprints give equal rows. It covers the files of the towers and precisions that the bundle was opened with, and
+    /// what rows are cut to. Texts with another prefix lie in the same space, so what a caller puts before them is not
+    /// covered.
     ///
     /// # Cost
     ///
@@ -366,9 +403,23 @@ impl Bundle {
     ///
     /// [`Error::Read`] if a file cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
-        let own = self.files_fingerprint()?;
+        let files = self.fingerprint_of_files()?;
+        let Some(language) = &self.asked_language else {
+            return Ok(files);
+        };
+        Ok(hex(&Sha256::digest(format!("{files} {language}"))))
+    }
+
+    /// [`Bundle::fingerprint`] without the language asked for: equal where image rows are equal, and texts of each
+    /// language are the same rows.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bundle::fingerprint`].
+    pub fn fingerprint_of_files(&self) -> Result<String> {
+        let own = self.own_fingerprint()?;
         let text = self.text_bundle.as_ref();
-        let text = text.map(|bundle| bundle.files_fingerprint()).transpose()?;
+        let text = text.map(|bundle| bundle.own_fingerprint()).transpose()?;
         if text.is_none() && self.dim.is_none() {
             return Ok(own);
         }
@@ -381,8 +432,8 @@ impl Bundle {
         Ok(hex(&all.finalize()))
     }
 
-    /// That of the files alone, without what a caller chose.
-    fn files_fingerprint(&self) -> Result<String> {
+    /// That of this bundle's own files alone, without what a caller chose.
+    fn own_fingerprint(&self) -> Result<String> {
         let kept = self.fingerprint_file();
         let is_whole =
             |text: &String| text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit());

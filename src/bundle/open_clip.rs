@@ -1,24 +1,18 @@
 //! The configs of open_clip, flat as open_clip exports them or in two folders as immich publishes them.
 //!
 //! Both have the same keys. They differ in whose pre-processing and cleaning the numbers must equal: open_clip's own,
-//! or that of immich's machine-learning service.
+//! or that of immich's machine-learning service. What texts need is read in `open_clip_text.rs`.
 
 use std::path::{Path, PathBuf};
 
 use super::json::Json;
 use super::transformers::{OPENAI_MEAN, OPENAI_STD};
 use super::{
-    Activation, Bundle, Graphs, Head, ImageFiles, Layout, Pad, TextConfig, TextFiles, needed,
-    with_weights,
+    Activation, Bundle, Graphs, Head, ImageFiles, Layout, needed, open_clip_text, with_weights,
 };
-use crate::clean::Cleaning;
 use crate::error::{Error, Result};
 use crate::preprocess::{Preprocess, Reference, Resize};
 use crate::resample::Filter;
-use crate::tokenize::Splitting;
-
-/// The context length that open_clip and immich take where none is stated.
-const DEFAULT_CONTEXT: usize = 77;
 
 pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
     let names: &[&str] = match graphs.layout {
@@ -51,17 +45,20 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
             let preprocess = image_config(path, graphs.layout, config.as_ref(), &mut files)?;
             Some(ImageFiles {
                 graph: graph.clone(),
-                preprocess: preprocess_of(&preprocess, graphs.layout)?,
+                preprocess: preprocess_of(&preprocess, model.as_ref(), graphs.layout)?,
                 rows: None,
                 tokens: None,
             })
         }
         None => None,
     };
+    let mut unstated = Vec::new();
     let text = match &graphs.text {
         Some(graph) => {
             let model = model.as_ref().ok_or_else(missing)?;
-            Some(text_files(path, graph, graphs.layout, model, &mut files)?)
+            let text = open_clip_text::files(path, graph, graphs.layout, model, &mut files)?;
+            unstated.extend(text.unstated);
+            Some(text.files)
         }
         None => None,
     };
@@ -72,7 +69,8 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         text,
         head: head(model.as_ref()),
         templates: None,
-        unstated: Vec::new(),
+        unstated,
+        asked_language: None,
         dim: None,
         text_bundle: None,
         files,
@@ -128,9 +126,24 @@ fn image_config(
     }
 }
 
+/// Height and width of images. open_clip's factory takes what the image tower was made for, whatever the
+/// pre-processing says, which published files often leave out; immich's service reads the pre-processing alone.
+fn sides(config: &Json, model: Option<&Json>, layout: Layout) -> Result<(u32, u32)> {
+    let of_model = match (layout, model) {
+        (Layout::OpenClip, Some(model)) => model.side_or_sides("vision_cfg.image_size")?,
+        _ => None,
+    };
+    let stated = config.side_or_sides("size")?;
+    Ok(of_model.or(stated).unwrap_or((224, 224)))
+}
+
 /// What open_clip's `image_transform_v2` does with the keys of its `PreprocessCfg`.
-pub(super) fn preprocess_of(config: &Json, layout: Layout) -> Result<Preprocess> {
-    let (height, width) = config.side_or_sides("size")?.unwrap_or((224, 224));
+pub(super) fn preprocess_of(
+    config: &Json,
+    model: Option<&Json>,
+    layout: Layout,
+) -> Result<Preprocess> {
+    let (height, width) = sides(config, model, layout)?;
     config.choice("mode", &[("RGB", ())])?;
     let filter = config.choice(
         "interpolation",
@@ -186,96 +199,5 @@ pub(super) fn preprocess_of(config: &Json, layout: Layout) -> Result<Preprocess>
         rescale: Some(1.0 / 255.0),
         mean: config.channels("mean")?.unwrap_or(OPENAI_MEAN),
         std: config.divisors("std")?.unwrap_or(OPENAI_STD),
-    })
-}
-
-fn text_files(
-    path: &Path,
-    graph: &Path,
-    layout: Layout,
-    model: &Json,
-    files: &mut Vec<PathBuf>,
-) -> Result<TextFiles> {
-    let folder = if layout == Layout::Immich {
-        "textual/"
-    } else {
-        ""
-    };
-    let tokenizer = needed(path, &format!("{folder}tokenizer.json"), "the vocabulary")?;
-    let tokenizer_config = Json::open_first(path, &[&format!("{folder}tokenizer_config.json")])?;
-    files.extend(tokenizer_config.iter().map(|json| json.path().to_owned()));
-    files.push(tokenizer.clone());
-    files.extend(with_weights(path, graph)?);
-
-    let text_cfg = model
-        .object("text_cfg")?
-        .ok_or_else(|| model.wrong("text_cfg", "an object"))?;
-    let token = |name| {
-        tokenizer_config
-            .as_ref()
-            .map_or(Ok(None), |json| json.token(name))
-    };
-    let kwargs = text_cfg.object("tokenizer_kwargs")?;
-    let strips = kwargs
-        .as_ref()
-        .map(|kwargs| kwargs.bool("strip_sep_token"))
-        .transpose()?
-        .flatten();
-    // Without the name of a Hugging Face tokenizer, open_clip takes its own, which pads with 0.
-    let is_open_clips_own = layout == Layout::OpenClip && !text_cfg.has("hf_tokenizer_name");
-    let pad = if is_open_clips_own {
-        Pad::Id(0)
-    } else {
-        token("pad_token")?.map_or(Pad::Id(0), Pad::Token)
-    };
-    Ok(TextFiles {
-        graph: graph.to_owned(),
-        tokenizer,
-        text: TextConfig {
-            splitting: if is_open_clips_own {
-                Splitting::OpenClip
-            } else {
-                Splitting::File
-            },
-            cleaning: cleaning(layout, is_open_clips_own, kwargs.as_ref())?,
-            context_length: Some(
-                text_cfg
-                    .count("context_length")?
-                    .map_or(DEFAULT_CONTEXT, |length| length as usize),
-            ),
-            is_padded_full: true,
-            hides_padding: false,
-            pad,
-            stripped_token: if strips == Some(true) {
-                token("sep_token")?
-            } else {
-                None
-            },
-            vocabulary_size: text_cfg.id("vocab_size")?.map(|size| size as usize),
-            prefix: String::new(),
-            rows: None,
-            has_layer_norm: false,
-        },
-    })
-}
-
-/// open_clip's own tokenizer lower-cases after the full cleaning; its wrapper of Hugging Face's takes `clean`, with
-/// "whitespace" as the default. immich looks for "canonicalize" alone.
-fn cleaning(layout: Layout, is_open_clips_own: bool, kwargs: Option<&Json>) -> Result<Cleaning> {
-    const KNOWN: [(&str, Cleaning); 3] = [
-        ("lower", Cleaning::Lower),
-        ("whitespace", Cleaning::Whitespace),
-        ("canonicalize", Cleaning::Canonicalize),
-    ];
-    let clean = kwargs
-        .map(|kwargs| kwargs.choice("clean", &KNOWN))
-        .transpose()?
-        .flatten();
-    Ok(match layout {
-        Layout::Immich => Cleaning::Immich {
-            canonicalize: clean == Some(Cleaning::Canonicalize),
-        },
-        _ if is_open_clips_own => clean.unwrap_or(Cleaning::Lower),
-        _ => clean.unwrap_or(Cleaning::Whitespace),
     })
 }

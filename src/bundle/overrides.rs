@@ -6,7 +6,7 @@
 //!  "image": {"size": 224, "resize": "shortest", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1],
 //!            "rows": "cls"},
 //!  "text": {"context_length": 77, "padding": "full", "pad_id": 0, "clean": "lower",
-//!           "prefix": "search_query: ", "rows": "mean", "layer_norm": false}}
+//!           "language": "eng_Latn", "prefix": "search_query: ", "rows": "mean", "layer_norm": false}}
 //! ```
 //!
 //! Every key may be left out. `logit_scale` is what scores are multiplied by, not its logarithm.
@@ -75,6 +75,9 @@ pub(super) fn apply(bundle: &mut Bundle) -> Result<()> {
     }
     if let (Some(json), Some(text)) = (json.object("text")?, &mut bundle.text) {
         text_overrides(&json, &mut text.text)?;
+        if let Some(language) = json.string("language")? {
+            bundle.state_language(&language)?;
+        }
     }
     Ok(())
 }
@@ -159,6 +162,7 @@ fn text_overrides(json: &Json, text: &mut TextConfig) -> Result<()> {
         "padding",
         "pad_id",
         "clean",
+        "language",
         "prefix",
         "rows",
         "layer_norm",

@@ -173,6 +173,7 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         head,
         templates: None,
         unstated,
+        asked_language: None,
         dim: None,
         text_bundle: None,
         files,
@@ -335,7 +336,7 @@ fn tokens(config: &Json) -> Result<Option<ImageTokens>> {
 
 fn preprocess(config: &Json) -> Result<Preprocess> {
     if class(config)?.as_deref() == Some(JINA_CLIP) {
-        return open_clip::preprocess_of(config, Layout::OpenClip);
+        return open_clip::preprocess_of(config, None, Layout::OpenClip);
     }
     let defaults = defaults(config)?;
     let does = |key: &str, default| Ok::<_, Error>(config.bool(key)?.unwrap_or(default));
@@ -513,6 +514,7 @@ fn text_files(
         graph: graph.to_owned(),
         tokenizer,
         text: TextConfig {
+            language: None,
             cleaning: Cleaning::None,
             splitting: if sentence.lower_cases {
                 Splitting::LowerCase

@@ -53,8 +53,7 @@ impl ClassArguments {
         if let Some(kept) = cache.read().filter(|kept| kept.classes().width() == width) {
             return Ok(kept);
         }
-        let encoder =
-            DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(Towers::Text))?;
+        let encoder = common.open(bundle.clone(), &common.encoder_options(Towers::Text))?;
         encode(&encoder, &cache, &labels, &templates, common)
     }
 }

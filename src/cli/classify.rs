@@ -120,14 +120,14 @@ fn open(
         } else {
             Towers::Image
         };
-        let encoder = DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(towers))?;
+        let encoder = common.open(bundle.clone(), &common.encoder_options(towers))?;
         // A file that somebody else wrote there is as good as none.
         encoder.require_one_row()?;
         if classes.classes().width() == encoder.width() {
             return Ok((encoder, classes));
         }
     }
-    let encoder = DualEncoder::from_bundle(bundle.clone(), &common.encoder_options(Towers::All))?;
+    let encoder = common.open(bundle.clone(), &common.encoder_options(Towers::All))?;
     encoder.image_tower()?;
     encoder.require_one_row()?;
     let classes = classes::encode(&encoder, &cache, labels, templates, common)?;

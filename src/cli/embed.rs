@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common, order: &Order) -> Resu
         );
     }
     let options = arguments.rows.encoder_options(common, towers);
-    let encoder = DualEncoder::from_bundle(common.bundle(towers)?, &options)?;
+    let encoder = common.open(common.bundle(towers)?, &options)?;
     if towers == Towers::All {
         encoder.image_tower()?;
         encoder.text_tower()?;

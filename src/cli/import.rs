@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use diptych::index::{Stat, hash, hash_text};
-use diptych::{Bundle, DualEncoder, Embeddings, Index, Item, Place, Towers};
+use diptych::{Bundle, Embeddings, Index, Item, Place, Towers};
 use ndarray::{ArrayView1, Axis};
 
 use super::exchange::{Import, Layout, Part, Record};
@@ -112,7 +112,7 @@ fn require_rows_of(
         _ => {}
     }
     let options = arguments.rows.encoder_options(common, Towers::Image);
-    let encoder = DualEncoder::from_bundle(bundle.clone(), &options)?;
+    let encoder = common.open(bundle.clone(), &options)?;
     encoder.require_one_row()?;
     let (found, expected) = (import.width(), encoder.width());
     if import.len() > 0 && found != expected {

@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
     /// The encoder with the tower that is asked for, and the index that takes its rows.
     fn ready(&mut self, towers: Towers) -> Result<(&DualEncoder, &mut dyn Store)> {
         let options = self.arguments.rows.encoder_options(self.common, towers);
-        let encoder = kept_encoder(&mut self.encoder, &self.bundle, &options)?;
+        let encoder = kept_encoder(&mut self.encoder, self.common, &self.bundle, &options)?;
         let index = match self.index.take() {
             Some(index) => index,
             None => index::create_store(&self.location, &self.identity, encoder.width())?,
@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             .arguments
             .rows
             .encoder_options(self.common, Towers::All);
-        let encoder = kept_encoder(&mut self.encoder, &self.bundle, &options)?;
+        let encoder = kept_encoder(&mut self.encoder, self.common, &self.bundle, &options)?;
         let mut next = old.begin_next(&self.identity, encoder.width())?;
         let mut waiting = indexing::left(&old, &mut next)?;
         let mut summary = Summary {
@@ -279,6 +279,7 @@ fn check_rows(arguments: &Arguments) -> Result<()> {
 /// The encoder that is kept, or another in its place where it lacks the tower that is asked for.
 fn kept_encoder<'k>(
     kept: &'k mut Option<DualEncoder>,
+    common: &Common,
     bundle: &Bundle,
     options: &EncoderOptions,
 ) -> Result<&'k DualEncoder> {
@@ -288,7 +289,7 @@ fn kept_encoder<'k>(
     };
     let encoder = match kept.take().filter(has_tower) {
         Some(encoder) => encoder,
-        None => DualEncoder::from_bundle(bundle.clone(), options)?,
+        None => common.open(bundle.clone(), options)?,
     };
     encoder.require_one_row()?;
     Ok(kept.insert(encoder))

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 use diptych::{
-    Bundle, Cleaning, DualEncoder, ImageTower, Padding, Resize, ScaleOrigin, TextTower, Towers,
-    runtime,
+    Bundle, Cleaning, DualEncoder, ImageTower, Language, LanguagePlace, Padding, Resize,
+    ScaleOrigin, TextTower, Towers, runtime,
 };
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let options = arguments.rows.encoder_options(common, Towers::All);
-    let encoder = DualEncoder::from_bundle(common.bundle(Towers::All)?, &options)?;
+    let encoder = common.open(common.bundle(Towers::All)?, &options)?;
     let bundle = encoder.bundle();
     let runtime = runtime::start(options.notice)?;
 
@@ -88,6 +88,7 @@ fn image_facts(bundle: &Bundle, tower: &ImageTower) -> Result<Vec<(&'static str,
         |(height, width)| format!("centre {height} x {width}"),
     );
     let mut facts = vec![
+        ("image tower on", json!(tower.placement().to_string())),
         ("image size", json!(format!("{height} x {width}"))),
         ("resize", json!(resize)),
         ("filter", json!(preprocess.filter.name())),
@@ -117,16 +118,32 @@ fn text_facts(bundle: &Bundle, tower: &TextTower) -> Result<Vec<(&'static str, V
         Padding::Full => format!("to the full context, with id {}", settings.pad_id),
     };
     let mut facts = vec![
+        ("text tower on", json!(tower.placement().to_string())),
         ("context length", json!(settings.context_length)),
         ("padding", json!(padding)),
         ("cleaning", json!(cleaning(settings.cleaning))),
         ("prefix", json!(tower.tokenizer().prefix())),
         ("vocabulary", json!(tower.tokenizer().vocabulary_size())),
     ];
+    if let Some(language) = &settings.language {
+        facts.push(("language", json!(described(language))));
+    }
     if let Some(files) = &bundle.text {
         facts.push(("text precision", json!(Bundle::precision(&files.graph)?)));
     }
     Ok(facts)
+}
+
+fn described(language: &Language) -> String {
+    let place = match language.place {
+        LanguagePlace::First => "before each text",
+        LanguagePlace::Last => "behind each text's end",
+        LanguagePlace::Written => "before each text, besides what the tokenizer adds",
+    };
+    match &language.code {
+        Some(code) => format!("{code}, {place}"),
+        None => "what the tokenizer adds by itself".to_owned(),
+    }
 }
 
 fn cleaning(cleaning: Cleaning) -> &'static str {

@@ -26,6 +26,7 @@ mod lettering;
 mod models;
 mod output;
 mod page;
+mod quantize;
 mod quarantine;
 mod query;
 mod remove;
@@ -41,16 +42,20 @@ mod terminal;
 mod verify;
 mod watch;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use diptych::{
-    Bundle, BundleOptions, EncoderOptions, Hub, HubModel, ImageOptions, Precisions, Towers,
-    pipeline::PipelineOptions,
+    Bundle, BundleOptions, Device, DualEncoder, EncoderOptions, Hub, HubModel, ImageOptions,
+    Precisions, Towers, pipeline::PipelineOptions,
 };
 use report::{Fetching, Report};
 
@@ -102,6 +107,8 @@ enum Command {
     Models(models::Arguments),
     /// Check that a model gives what its reference gives, and say where and why it does not
     Verify(verify::Arguments),
+    /// Make a smaller bundle of a model, in 8 or 16 bits, and say what that costs
+    Quantize(quantize::Arguments),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -136,6 +143,19 @@ struct Common {
     /// the model's files say, most often nothing
     #[arg(long, value_name = "TEXT", env = "DIPTYCH_PREFIX", global = true)]
     prefix: Option<String>,
+    /// The language that texts are in, for a model whose tokenizer marks it: a token of NLLB's such as deu_Latn
+    #[arg(long, value_name = "CODE", env = "DIPTYCH_LANGUAGE", global = true)]
+    language: Option<String>,
+    /// What graphs run on: cpu, cuda, tensorrt, coreml, directml, openvino, rocm or webgpu, of several GPUs one as in cuda:1;
+    /// never another in its place
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        env = "DIPTYCH_DEVICE",
+        global = true,
+        default_value = "cpu"
+    )]
+    device: Device,
     /// Fetch no model: take what is in the cache
     #[arg(long, global = true)]
     offline: bool,
@@ -152,6 +172,9 @@ struct Common {
     /// Print results and errors, nothing else
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// Where the towers ran that the command opened, as it is said in the end.
+    #[arg(skip)]
+    ran_on: Rc<RefCell<BTreeSet<String>>>,
 }
 
 /// Options of commands that read images.
@@ -229,28 +252,35 @@ fn search_takes_value(name: &str) -> bool {
 
 fn execute(cli: Cli, matches: &clap::ArgMatches) -> Result<Outcome> {
     let Cli { command, common } = cli;
+    let outcome = run_command(command, &common, matches)?;
+    common.say_where_it_ran();
+    Ok(outcome)
+}
+
+fn run_command(command: Command, common: &Common, matches: &clap::ArgMatches) -> Result<Outcome> {
     match command {
-        Command::Classify(arguments) => classify::run(&arguments, &common),
+        Command::Classify(arguments) => classify::run(&arguments, common),
         Command::Embed(arguments) => {
             let order = matches
                 .subcommand_matches("embed")
                 .map(embed::Order::of)
                 .unwrap_or_default();
-            embed::run(&arguments, &common, &order)
+            embed::run(&arguments, common, &order)
         }
-        Command::Index(arguments) => index::run(&arguments, &common),
-        Command::Search(arguments) => search::run(&arguments, &common),
-        Command::Similar(arguments) => similar::run(&arguments, &common),
-        Command::Quarantine(arguments) => quarantine::run(&arguments, &common),
-        Command::Cluster(arguments) => cluster::run(&arguments, &common),
+        Command::Index(arguments) => index::run(&arguments, common),
+        Command::Search(arguments) => search::run(&arguments, common),
+        Command::Similar(arguments) => similar::run(&arguments, common),
+        Command::Quarantine(arguments) => quarantine::run(&arguments, common),
+        Command::Cluster(arguments) => cluster::run(&arguments, common),
         Command::Stats(arguments) => stats::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments, &common),
-        Command::Remove(arguments) => remove::run(&arguments, &common),
-        Command::Export(arguments) => export::run(&arguments, &common),
-        Command::Import(arguments) => import::run(&arguments, &common),
-        Command::Info(arguments) => info::run(&arguments, &common),
-        Command::Models(arguments) => models::run(&arguments, &common),
-        Command::Verify(arguments) => verify::run(&arguments, &common),
+        Command::Check(arguments) => check::run(&arguments, common),
+        Command::Remove(arguments) => remove::run(&arguments, common),
+        Command::Export(arguments) => export::run(&arguments, common),
+        Command::Import(arguments) => import::run(&arguments, common),
+        Command::Info(arguments) => info::run(&arguments, common),
+        Command::Models(arguments) => models::run(&arguments, common),
+        Command::Verify(arguments) => verify::run(&arguments, common),
+        Command::Quantize(arguments) => quantize::run(&arguments, common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "diptych", &mut script);
@@ -290,18 +320,18 @@ impl Common {
     fn bundle(&self, towers: Towers) -> Result<Bundle> {
         let precisions = self.precision.clone().unwrap_or_default();
         let Some(given) = &self.model else {
-            return self.open(&bundled_model()?, towers, precisions);
+            return self.open_bundle(&bundled_model()?, towers, precisions);
         };
         let Some((image, text)) = pair(given) else {
-            return self.open(given, towers, precisions);
+            return self.open_bundle(given, towers, precisions);
         };
         // Either may be one graph, of which both precisions are asked.
         let of = |precision: &Option<String>| Precisions {
             image: precision.clone(),
             text: precision.clone(),
         };
-        let image = || self.open(&image, Towers::Image, of(&precisions.image));
-        let text = || self.open(&text, Towers::Text, of(&precisions.text));
+        let image = || self.open_bundle(&image, Towers::Image, of(&precisions.image));
+        let text = || self.open_bundle(&text, Towers::Text, of(&precisions.text));
         match towers {
             Towers::Image => image(),
             Towers::Text => text(),
@@ -310,10 +340,11 @@ impl Common {
     }
 
     /// One model, a folder's or a hub's.
-    fn open(&self, given: &Path, towers: Towers, precisions: Precisions) -> Result<Bundle> {
+    fn open_bundle(&self, given: &Path, towers: Towers, precisions: Precisions) -> Result<Bundle> {
         let options = BundleOptions {
             towers,
             precisions,
+            language: self.language.clone(),
             dim: self.dim,
             prefix: self.prefix.clone(),
         };
@@ -355,12 +386,39 @@ impl Common {
         if self.quiet { |_| () } else { report::notice }
     }
 
+    /// The model in `bundle`, opened as `options` say.
+    fn open(&self, bundle: Bundle, options: &EncoderOptions) -> Result<DualEncoder> {
+        let encoder = DualEncoder::from_bundle(bundle, options)?;
+        for (tower, placement) in encoder.placements() {
+            match placement.on_cpu {
+                0 => self.ran_on(&placement),
+                _ => self.ran_on(&format_args!("{placement} ({tower} tower)")),
+            }
+        }
+        Ok(encoder)
+    }
+
+    /// A tower that was opened ran there.
+    fn ran_on(&self, place: &dyn Display) {
+        self.ran_on.borrow_mut().insert(place.to_string());
+    }
+
+    /// The last line of a run in which a graph was opened.
+    fn say_where_it_ran(&self) {
+        let ran_on = self.ran_on.borrow();
+        if !ran_on.is_empty() && !self.quiet {
+            let ran_on: Vec<&str> = ran_on.iter().map(String::as_str).collect();
+            report::notice(&format!("ran on {}", ran_on.join("; ")));
+        }
+    }
+
     fn encoder_options(&self, towers: Towers) -> EncoderOptions {
         let threads = usize::from(self.threads.unwrap_or(0));
         EncoderOptions {
             towers,
             threads,
             batch: self.batch.into(),
+            device: self.device.clone(),
             rows: None,
             notice: self.notice(),
         }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use diptych::verify::{Check, Comparison, Record};
+use diptych::quantize::GraphSizes;
+use diptych::verify::{Changed, Check, Comparison, Cosines, Record};
 use diptych::{Embeddings, Hit, Item, Prediction};
 use indicatif::DecimalBytes;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use super::export::Exported;
 use super::import::Imported;
 use super::indexing::Summary;
 use super::models::{Kept, Suggested};
+use super::quantize::Made;
 use super::{quarantine, remove};
 
 /// Whether an error says that the reader of standard output is gone.
@@ -497,6 +499,45 @@ impl Output {
         })
     }
 
+    /// What was quantised, and what that costs.
+    pub(super) fn quantized(&mut self, made: &Made) -> io::Result<()> {
+        if self.is_json {
+            return self.line(&MadeLine::of(made));
+        }
+        for graph in &made.graphs {
+            let [before, after] = [graph.before, graph.after].map(DecimalBytes);
+            writeln!(self.stdout, "{}: {before} -> {after}", graph.name)?;
+        }
+        let cost = &made.cost;
+        for (what, cosines) in [("image", cost.images), ("text", cost.texts)] {
+            let Some(cosines) = cosines else { continue };
+            let (lowest, mean) = (cosines.lowest, cosines.mean);
+            writeln!(
+                self.stdout,
+                "{what} rows: cosine {mean:.6} on average, {lowest:.6} at least, of {}",
+                cosines.rows
+            )?;
+        }
+        for changed in &cost.changed {
+            let (photo, before, after) = (&changed.photo, &changed.before, &changed.after);
+            writeln!(self.stdout, "{photo}: {after:?} in place of {before:?}")?;
+        }
+        if cost.photos > 0 {
+            let same = cost.photos - cost.changed.len();
+            writeln!(
+                self.stdout,
+                "best captions: {same} of {} photos as before",
+                cost.photos
+            )?;
+        }
+        let precision = match made.is_one_of_several {
+            true => format!(" --precision {}", made.to.precision()),
+            false => String::new(),
+        };
+        let folder = made.folder.display();
+        self.told(format_args!("to be used with --model {folder}{precision}"))
+    }
+
     /// A line for people.
     fn told(&mut self, line: fmt::Arguments<'_>) -> io::Result<()> {
         writeln!(self.stdout, "{line}")?;
@@ -527,6 +568,77 @@ fn name(item: &Item) -> OsString {
     name.push("#");
     name.push(&item.place.name);
     name
+}
+
+/// What was quantised, and what that costs.
+#[derive(Debug, Serialize)]
+struct MadeLine<'a> {
+    model: Cow<'a, str>,
+    /// The precision to name with the model, where its folder holds others.
+    precision: Option<&'a str>,
+    to: &'a str,
+    graphs: Vec<GraphLine<'a>>,
+    images: Option<CosinesLine>,
+    texts: Option<CosinesLine>,
+    photos: usize,
+    changed: Vec<ChangedLine<'a>>,
+    min_cosine: f64,
+    holds: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct GraphLine<'a> {
+    graph: &'a str,
+    bytes_before: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct CosinesLine {
+    rows: usize,
+    lowest_cosine: f64,
+    mean_cosine: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangedLine<'a> {
+    photo: &'a str,
+    before: &'a str,
+    after: &'a str,
+}
+
+impl<'a> MadeLine<'a> {
+    fn of(made: &'a Made) -> Self {
+        let cosines = |cosines: Option<Cosines>| {
+            cosines.map(|cosines| CosinesLine {
+                rows: cosines.rows,
+                lowest_cosine: cosines.lowest,
+                mean_cosine: cosines.mean,
+            })
+        };
+        let graph = |graph: &'a GraphSizes| GraphLine {
+            graph: &graph.name,
+            bytes_before: graph.before,
+            bytes: graph.after,
+        };
+        let changed = |changed: &'a Changed| ChangedLine {
+            photo: &changed.photo,
+            before: &changed.before,
+            after: &changed.after,
+        };
+        Self {
+            model: made.folder.to_string_lossy(),
+            precision: made.is_one_of_several.then(|| made.to.precision()),
+            to: made.to.name(),
+            graphs: made.graphs.iter().map(graph).collect(),
+            images: cosines(made.cost.images),
+            texts: cosines(made.cost.texts),
+            photos: made.cost.photos,
+            changed: made.cost.changed.iter().map(changed).collect(),
+            min_cosine: made.min_cosine,
+            holds: made.holds(),
+        }
+    }
 }
 
 /// How hits are printed.

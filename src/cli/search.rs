@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use diptych::{DualEncoder, Error, Hit, Kind, SearchOptions, Towers, pipeline};
+use diptych::{Error, Hit, Kind, SearchOptions, Towers, pipeline};
 use image::RgbImage;
 
 use super::filter::{self, FilterArguments};
@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         bail!("the index holds rows {rows} of images, which no words lie near: search by an image");
     }
     let options = RowsArgument { rows }.encoder_options(common, towers);
-    let encoder = DualEncoder::from_bundle(bundle, &options)?;
+    let encoder = common.open(bundle, &options)?;
     let row = query::encode(
         &encoder,
         &terms,

@@ -80,6 +80,9 @@ pub(super) fn identity(
     rows: Option<Rows>,
 ) -> Result<String> {
     let mut identity = model_of(bundle)?;
+    if let Some(language) = &bundle.asked_language {
+        identity.push_str(&format!(" in {language}"));
+    }
     if images.no_exif {
         identity.push_str(" without EXIF");
     }
@@ -100,13 +103,14 @@ pub(super) fn rows_of(index: &dyn Store) -> Option<Rows> {
     content.rsplit_once(" rows ")?.1.parse().ok()
 }
 
-/// A model's name and fingerprint, and how many values of its rows are kept, where not all.
+/// A model's name and fingerprint, and how many values of its rows are kept, where not all. A query may be in another
+/// language than the texts of an index.
 fn model_of(bundle: &Bundle) -> Result<String> {
     let cut = bundle.dim.map(|dim| format!(" cut to {dim}"));
     Ok(format!(
         "{}@{}{}",
         bundle.name(),
-        &bundle.fingerprint()?[..16],
+        &bundle.fingerprint_of_files()?[..16],
         cut.unwrap_or_default()
     ))
 }

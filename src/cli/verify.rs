@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use diptych::Towers;
 use diptych::verify::{Record, compare, self_check};
-use diptych::{DualEncoder, Towers};
 
 use super::output::Output;
 use super::rows::RowsArgument;
@@ -46,12 +46,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let mut common = common.clone();
     common.model = arguments.bundle.clone().or(common.model);
     let options = arguments.rows.encoder_options(&common, Towers::All);
-    let open = || -> Result<DualEncoder> {
-        Ok(DualEncoder::from_bundle(
-            common.bundle(Towers::All)?,
-            &options,
-        )?)
-    };
+    let open = || common.open(common.bundle(Towers::All)?, &options);
     let mut output = Output::new(arguments.json);
     match (&arguments.record, &arguments.against) {
         (Some(file), _) => {
@@ -69,6 +64,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         (None, None) => {
             let checks = self_check(&common.bundle(Towers::All)?, &options)?;
             output.self_checked(&checks)?;
+            common.ran_on(&options.device);
             Ok(outcome(checks.iter().all(|check| check.holds)))
         }
     }

@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::coder::{self, BLOCK, Coder, Query};
-use super::mapped::Mapped;
 use super::parts::in_parts;
 use super::rows::Rows;
 use super::scan;
 use crate::error::{Error, Result};
+use crate::mapped::Mapped;
 
 /// An axis serves until there are this many times the rows it was made of.
 const GROWTH: usize = 4;

@@ -13,7 +13,6 @@ mod coder;
 mod codes;
 mod folder;
 mod item;
-mod mapped;
 mod parts;
 mod place;
 #[cfg(feature = "qdrant")]

@@ -9,10 +9,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::mapped::Mapped;
 use super::scan::{dot_numbers, prefetch};
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
+use crate::mapped::Mapped;
 
 const MAGIC: [u8; 8] = *b"diptychR";
 const VERSION: u32 = 1;

@@ -10,6 +10,7 @@ use super::{
     named_rows, row_output, token_output,
 };
 use crate::bundle::{Activation, ImageFiles};
+use crate::device::Placement;
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 use crate::preprocess::Preprocess;
@@ -63,6 +64,9 @@ impl ImageTower {
             .cloned()
             .unwrap_or_else(|| unreachable!("RowGraph::new needs it"));
         check_side(&graph, &port, stated)?;
+        if graph.graph.is_unproved() {
+            graph.run_nothing()?;
+        }
         let (rows_per_image, width) = graph.row_shape()?;
         Ok(Self {
             rows_per_image,
@@ -110,6 +114,11 @@ impl ImageTower {
     /// The width of each row.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// Where the graph runs, as its first run has shown.
+    pub fn placement(&self) -> Placement {
+        self.graph.graph.placement()
     }
 
     /// Height and width of the graph's input, in pixels.
@@ -333,11 +342,14 @@ impl Kinds {
 
 /// That a graph has no output for rows of this kind.
 fn lacks(graph: &Graph, rows: Rows) -> Error {
-    let expected = match rows {
-        Rows::Pooled => "an output pooler_output for rows pooled; mean and patches need none",
-        _ => "an output last_hidden_state, with a row for each token",
+    let expected = match (rows, token_output(graph)) {
+        (Rows::Pooled, Some(_)) => {
+            "an output pooler_output for rows pooled; --rows mean and patches need none".to_owned()
+        }
+        (Rows::Pooled, None) => "an output pooler_output for rows pooled".to_owned(),
+        _ => format!("an output last_hidden_state, with a row for each token, for rows {rows}"),
     };
-    interface(graph, "outputs", graph.outputs(), expected)
+    interface(graph, "outputs", graph.outputs(), &expected)
 }
 
 /// An error unless graph and configs agree on height and width.

@@ -253,6 +253,12 @@ impl RowGraph {
         Ok(dim)
     }
 
+    /// What the graph makes of one item of nothing.
+    fn run_nothing(&self) -> Result<ArrayD<f32>> {
+        let feeds = Batch::default().feeds(&self.graph, &self.roles, self.side);
+        Ok(self.graph.run(feeds, &[&self.output.name])?.swap_remove(0))
+    }
+
     /// How many rows an item has, and their width: what configs and graph declare, otherwise what a run of one item of
     /// nothing gives.
     fn row_shape(&self) -> Result<(usize, usize)> {
@@ -270,8 +276,7 @@ impl RowGraph {
         if let (Some(count), Some(width)) = (count, width) {
             return Ok((count, width));
         }
-        let feeds = Batch::default().feeds(&self.graph, &self.roles, self.side);
-        let output = self.graph.run(feeds, &[&self.output.name])?.swap_remove(0);
+        let output = self.run_nothing()?;
         let items = output.shape().first().copied().unwrap_or(1).max(1);
         let rows = self.rows(output, items, None)?;
         Ok((rows.nrows() / items, rows.ncols()))

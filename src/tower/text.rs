@@ -8,6 +8,7 @@ use super::{
     Batch, Output, Pooling, Role, RowGraph, Rows, interface, named_rows, row_output, token_output,
 };
 use crate::bundle::{Pad, TextFiles};
+use crate::device::Placement;
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
 use crate::session::Graph;
@@ -60,13 +61,17 @@ impl TextTower {
         let tokenizer = tokenizer(&graph, port.shape[1], files)?;
         let is_padded = tokenizer.settings().padding == Padding::Longest;
         let has_own_mask = is_padded && graph.port(Role::Mask).is_none();
-        Ok(Self {
+        let tower = Self {
             width: graph.row_shape()?.1,
             graph,
             tokenizer,
             own_mask: has_own_mask.then(OnceLock::new),
             fixed_batch: port.shape[0],
-        })
+        };
+        if tower.graph.graph.is_unproved() {
+            tower.encode(&[""], 1)?;
+        }
+        Ok(tower)
     }
 
     /// This tower with its rows cut to `dim` values.
@@ -115,6 +120,11 @@ impl TextTower {
     /// The width of each row.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// Where the graph runs, as its first run has shown.
+    pub fn placement(&self) -> Placement {
+        self.graph.graph.placement()
     }
 
     /// What turns texts into ids.
@@ -283,6 +293,7 @@ fn tokenizer(
         },
         pad_id: 0,
         stripped_id: None,
+        language: config.language.clone(),
     };
     // Tokens become ids through the vocabulary, so the file is opened before the settings are whole.
     let tokenizer = Tokenizer::open(&files.tokenizer, settings.clone())?;

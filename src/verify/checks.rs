@@ -33,7 +33,7 @@ pub struct Check {
 /// Looks at what must hold of every model, whatever its reference gives:
 ///
 /// - rows are of unit length,
-/// - neither the batch nor the number of threads changes a row by more than 1e-5 of cosine 1,
+/// - neither a second run nor the batch nor the number of threads changes a row by more than 1e-5 of cosine 1,
 /// - rows of different pictures, and of different captions, differ,
 /// - a photo that is cut and darkened a little stays nearest to itself,
 /// - photos fit their own captions best; this in a model of both towers alone.
@@ -42,17 +42,18 @@ pub struct Check {
 ///
 /// # Cost
 ///
-/// Opens the model twice, one time after the other, and encodes some forty small pictures and texts.
+/// Opens the model twice, one time after the other, and encodes some fifty small pictures and texts.
 ///
 /// # Errors
 ///
 /// Those of [`DualEncoder::from_bundle`], [`DualEncoder::encode_images`] and [`DualEncoder::encode_texts`].
 pub fn self_check(bundle: &Bundle, options: &EncoderOptions) -> Result<Vec<Check>> {
     let pictures = probes::pictures()?;
-    let (first, alone, copies) = {
+    let (first, again, alone, copies) = {
         let encoder = DualEncoder::from_bundle(bundle.clone(), options)?;
         encoder.require_one_row()?;
         (
+            Rows::of(&encoder, &pictures, encoder.batch())?,
             Rows::of(&encoder, &pictures, encoder.batch())?,
             Rows::of(&encoder, &pictures, 1)?,
             copies(&encoder, &pictures)?,
@@ -68,6 +69,12 @@ pub fn self_check(bundle: &Bundle, options: &EncoderOptions) -> Result<Vec<Check
     let mut checks = vec![
         first.unit_length(),
         first.same(
+            "repetition",
+            &again,
+            "run again",
+            "a graph with steps that are left to chance",
+        ),
+        first.same(
             "batches",
             &alone,
             "beside others and alone",
@@ -80,7 +87,7 @@ pub fn self_check(bundle: &Bundle, options: &EncoderOptions) -> Result<Vec<Check
                 "on {threads} thread{} and on others",
                 if threads == 1 { "" } else { "s" }
             ),
-            "a graph whose result is left to chance",
+            "a graph whose sums depend on who adds them, by more than rounding",
         ),
         first.different(),
     ];

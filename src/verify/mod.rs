@@ -21,10 +21,12 @@
 mod causes;
 mod checks;
 mod compare;
+mod cost;
 mod probes;
 mod record;
 
 pub use causes::{Cause, CauseKind};
 pub use checks::{Check, self_check};
 pub use compare::{Comparison, Stage, StageName, Verdict, compare};
+pub use cost::{Changed, Cosines, Cost, cost};
 pub use record::Record;

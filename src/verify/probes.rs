@@ -72,6 +72,14 @@ pub(super) fn texts() -> Vec<String> {
     texts
 }
 
+/// The pictures that are photos: their places among all, and their names.
+pub(super) fn photos() -> Vec<(usize, String)> {
+    let pictures = probes().pictures.into_iter().enumerate();
+    let photos = pictures.filter(|(_, about)| about.caption.is_some());
+    let name = |about: About| about.file.split('.').next().unwrap_or_default().to_owned();
+    photos.map(|(place, about)| (place, name(about))).collect()
+}
+
 /// The captions, in the order of their photos.
 pub(super) fn captions() -> Vec<String> {
     let pictures = probes().pictures.into_iter();

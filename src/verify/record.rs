@@ -151,7 +151,7 @@ impl Record {
         Ok(record)
     }
 
-    /// Writes the record to the file `path`.
+    /// Writes the record to the file `path`, which keeps what it held until the record is whole.
     ///
     /// # Errors
     ///
@@ -162,7 +162,19 @@ impl Record {
             path: path.to_owned(),
             source,
         })?;
-        fs::write(path, text + "\n").map_err(Error::write(path))
+        let written = if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            // A pipe or a terminal.
+            fs::write(path, text + "\n")
+        } else {
+            let partial = path.with_extension(format!("{}.partial", std::process::id()));
+            let written =
+                fs::write(&partial, text + "\n").and_then(|()| fs::rename(&partial, path));
+            if written.is_err() {
+                let _ = fs::remove_file(&partial);
+            }
+            written
+        };
+        written.map_err(Error::write(path))
     }
 
     /// The programs that made it, with their versions: "diptych 0.1.0, onnx runtime 1.31.1".

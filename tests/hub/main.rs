@@ -190,6 +190,7 @@ fn every_layout_can_be_fetched() {
         "siglip",
         "transformers-clip-external",
         "transformers-clip-legacy",
+        "vision-dinov2",
     ] {
         let hub = Hub::with(bundle);
         let user = User::of(&hub);
@@ -216,6 +217,33 @@ fn every_layout_can_be_fetched() {
             );
         }
     }
+}
+
+#[test]
+fn an_image_tower_alone_needs_no_tokenizer() {
+    let hub = Hub::with("vision-dinov2");
+    let user = User::of(&hub);
+    let photo = photo();
+    let embed = ["embed", "--rows", "mean", &photo];
+    let expected = of_folder(&user, "vision-dinov2", &embed);
+    assert_eq!(assert_works(&user.run(&embed)), expected);
+    let asked = hub.log().len();
+    let offline = user.run(&["embed", "--rows", "mean", "--offline", &photo]);
+    assert_eq!(assert_works(&offline), expected);
+    // A whole model, whichever towers are meant.
+    assert_works(&user.run(&["info"]));
+    assert_fails(&user.embed_text(), &["bundle has no text tower"]);
+    assert_eq!(hub.log().len(), asked);
+}
+
+#[test]
+fn an_image_tower_alone_that_python_fetched_is_used() {
+    let hub = Hub::with("vision-dinov2");
+    let user = User::of(&hub);
+    write_as_python(&user.home.path().join("hub"), "vision-dinov2");
+    assert_works(&user.run(&["info"]));
+    assert_works(&user.run(&["embed", &photo()]));
+    assert!(hub.log().is_empty());
 }
 
 #[test]

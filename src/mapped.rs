@@ -14,20 +14,21 @@ use crate::error::{Error, Result};
 
 /// The bytes of a file, read when they are looked at.
 #[derive(Debug)]
-pub(super) struct Mapped(Mmap);
+pub(crate) struct Mapped(Mmap);
 
 impl Mapped {
     /// The file at `path`, as long as it is now.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::read(path))?;
         // SAFETY: the files of an index are written by this library alone, which appends behind what was mapped and
         // puts other files in their place, but never shortens them and never changes a byte that a reader may look
-        // at. Someone who edits them while a program reads can make it read other values, or end it.
+        // at; graphs are not written at all, but replaced whole. Someone who edits them while a program reads can make
+        // it read other values, or end it.
         let map = unsafe { Mmap::map(&file) };
         map.map(Self).map_err(Error::read(path))
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -1,0 +1,144 @@
+//! `diptych quantize`: a smaller bundle of a model, and what it costs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use diptych::quantize::{Draft, GraphSizes, Quantization};
+use diptych::verify::{Cost, Record, cost};
+use diptych::{Bundle, BundleOptions, EncoderOptions, Towers};
+
+use super::output::Output;
+use super::{Common, Outcome, report};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The model, in place of --model
+    #[arg(value_name = "MODEL")]
+    bundle: Option<PathBuf>,
+    /// How weights are kept
+    #[arg(long, value_name = "FORM", value_enum)]
+    to: Form,
+    /// The folder to make. It has this name when it is whole
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// Write into a folder that is there, over files of the same names
+    #[arg(long)]
+    force: bool,
+    /// The lowest cosine that a row may have with what it was; below, the bundle is written all the same and the exit
+    /// code is 1
+    #[arg(long, value_name = "COSINE", default_value_t = 0.95, value_parser = cosine)]
+    min_cosine: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How weights are kept.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Form {
+    /// 8 bits, multiplied as whole numbers: the fastest, a quarter of the size
+    Int8,
+    /// 8 bits with a scale for each 32 weights: nearer to what it was, a little over a quarter of the size
+    Q8Block,
+    /// 16 bits, computed in 32: the same rows at the same speed, half of the size
+    Fp16,
+}
+
+impl From<Form> for Quantization {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Int8 => Self::Int8,
+            Form::Q8Block => Self::Q8Block,
+            Form::Fp16 => Self::Fp16,
+        }
+    }
+}
+
+/// What was made, as it is printed.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) folder: PathBuf,
+    pub(super) to: Quantization,
+    /// Whether the folder opens as this bundle only where its precision is named, since it holds others too.
+    pub(super) is_one_of_several: bool,
+    pub(super) graphs: Vec<GraphSizes>,
+    pub(super) cost: Cost,
+    pub(super) min_cosine: f64,
+}
+
+impl Made {
+    pub(super) fn holds(&self) -> bool {
+        self.cost.lowest() >= self.min_cosine
+    }
+}
+
+fn cosine(text: &str) -> Result<f64, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("found {text:?}, expected a number"))?;
+    let is_sensible = (-1.0..=1.0).contains(&value);
+    is_sensible
+        .then_some(value)
+        .ok_or_else(|| format!("found {text}, expected a number from -1 to 1"))
+}
+
+pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
+    let mut common = common.clone();
+    common.model = arguments.bundle.clone().or(common.model);
+    let to = Quantization::from(arguments.to);
+    let bundle = common.bundle(Towers::All)?;
+    let draft = Draft::make(&bundle, to, &arguments.output, arguments.force)?;
+    let options = common.encoder_options(Towers::All);
+    let before = record(&common, bundle, &options)?;
+    // What no file states is said once.
+    let quiet = EncoderOptions {
+        notice: |_| (),
+        ..options
+    };
+    let after = record(&common, draft.bundle()?, &quiet)?;
+    let cost = cost(&before, &after)?;
+    let graphs = draft.graphs().to_vec();
+    let folder = draft.finish()?;
+    let made = Made {
+        is_one_of_several: is_one_of_several(&folder, to, &graphs),
+        folder: arguments.output.clone(),
+        to,
+        graphs,
+        cost,
+        min_cosine: arguments.min_cosine,
+    };
+    Output::new(arguments.json).quantized(&made)?;
+    if made.holds() {
+        return Ok(Outcome::Done);
+    }
+    report::notice(&format!(
+        "the lowest cosine is {:.4}, expected {} or more: {} is written, but look whether it is good enough, or take --to \
+         q8-block or fp16; --min-cosine asks for less",
+        made.cost.lowest(),
+        made.min_cosine,
+        made.folder.display()
+    ));
+    Ok(Outcome::Incomplete)
+}
+
+fn record(common: &Common, bundle: Bundle, options: &EncoderOptions) -> Result<Record> {
+    Ok(Record::of(&common.open(bundle, options)?)?)
+}
+
+/// Whether other graphs than the new ones are taken from the folder where no precision is named.
+fn is_one_of_several(folder: &Path, to: Quantization, graphs: &[GraphSizes]) -> bool {
+    let names = |options: &BundleOptions| {
+        let bundle = Bundle::open_with(folder, options).ok()?;
+        let image = bundle.image.map(|files| files.graph);
+        let text = bundle.text.map(|files| files.graph);
+        let all = image.into_iter().chain(text);
+        let is_new = |graph: &PathBuf| graphs.iter().any(|new| folder.join(&new.name) == *graph);
+        Some(all.into_iter().all(|graph| is_new(&graph)))
+    };
+    let named = BundleOptions {
+        precisions: to.precision().parse().unwrap_or_default(),
+        ..Default::default()
+    };
+    names(&BundleOptions::default()) != Some(true) && names(&named) == Some(true)
+}

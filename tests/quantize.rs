@@ -1,0 +1,355 @@
+//! Smaller bundles: every layout in every form opens, stays near what it was and keeps rows apart from their batch; what
+//! cannot be quantised is refused, and leaves nothing.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{EXACT, assert_all_close, copy_bundle, golden, list, root, stderr};
+use diptych::quantize::{Draft, Quantization};
+use diptych::verify::{Record, cost};
+use diptych::{Bundle, DualEncoder, EncoderOptions, Error, ImageOptions, open_image};
+use serde_json::Value;
+
+/// The bundle whose weights are f16.
+const HALF: &str = "transformers-clip-f16";
+
+/// The lowest cosine that rows of the golden bundles may have with what they were. Their weights are random, which is
+/// harder than trained ones.
+fn bound(to: Quantization) -> f64 {
+    match to {
+        Quantization::Fp16 => 0.99999,
+        Quantization::Q8Block | Quantization::Int8 => 0.997,
+    }
+}
+
+fn bundles() -> Vec<String> {
+    let all = list(&golden("expected/bundles.json"));
+    let names = all.iter().map(|about| about["bundle"].as_str().unwrap());
+    let names: Vec<String> = names.filter(|name| *name != HALF).map(Into::into).collect();
+    assert!(names.len() >= 14);
+    names
+}
+
+fn quantize(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_diptych"))
+        .env_remove("DIPTYCH_MODEL")
+        .env_remove("DIPTYCH_PRECISION")
+        .arg("quantize")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The names of all files in a folder, with those in its folders.
+fn names(folder: &Path) -> Vec<String> {
+    let files = walkdir::WalkDir::new(folder).sort_by_file_name();
+    let files = files.into_iter().map(Result::unwrap);
+    let files = files.filter(|entry| entry.file_type().is_file());
+    let name = |entry: walkdir::DirEntry| {
+        let name = entry.path().strip_prefix(folder).unwrap();
+        name.to_str().unwrap().replace('\\', "/")
+    };
+    files.map(name).collect()
+}
+
+/// Rows alone and beside others.
+fn assert_steady(encoder: &DualEncoder, what: &str) {
+    if encoder.image_tower().is_ok() {
+        let names = ["cat.jpg", "bee.jpg", "rocket.jpg"];
+        let open = |name| open_image(root("assets/photos").join(name), &ImageOptions::default());
+        let images = names.map(|name| open(name).unwrap());
+        let together = encoder.encode_images(&images).unwrap();
+        for (place, image) in images.iter().enumerate() {
+            let alone = encoder.encode_images(std::slice::from_ref(image)).unwrap();
+            assert_all_close(&alone, &together.select(&[place]), EXACT, what);
+        }
+    }
+    if encoder.text_tower().is_ok() {
+        let texts = ["a cat", "", "two dogs on a red bench, in the rain", "7"];
+        let together = encoder.encode_texts(&texts).unwrap();
+        for (place, text) in texts.iter().enumerate() {
+            let alone = encoder.encode_texts(&[text]).unwrap();
+            assert_all_close(&alone, &together.select(&[place]), EXACT, what);
+        }
+    }
+}
+
+fn every_bundle(to: Quantization) {
+    for name in bundles() {
+        let what = format!("{name} as {}", to.name());
+        let bundle = Bundle::open(golden("bundles").join(&name)).unwrap();
+        let open = |bundle| DualEncoder::from_bundle(bundle, &EncoderOptions::default()).unwrap();
+        let before = Record::of(&open(bundle.clone())).unwrap();
+        let work = tempfile::tempdir().unwrap();
+        let folder = work.path().join("small");
+        let draft = Draft::make(&bundle, to, &folder, false).unwrap();
+        assert!(!folder.exists(), "{what}: has its name before it is whole");
+        for graph in draft.graphs() {
+            // Of tiny weights, new nodes and whole pages of data files may take what is saved; the bundled model's
+            // sizes are looked at beside `quantize`.
+            assert!(graph.after < graph.before + 8192, "{what}: {graph:?}");
+        }
+        assert_eq!(draft.finish().unwrap(), folder);
+        let siblings = fs::read_dir(work.path()).unwrap().count();
+        assert_eq!(siblings, 1, "{what}: something is left");
+
+        let small = open(Bundle::open(&folder).unwrap());
+        assert_eq!(small.bundle().layout, bundle.layout, "{what}");
+        assert_eq!(small.bundle().head, bundle.head, "{what}");
+        let after = Record::of(&small).unwrap();
+        let cost = cost(&before, &after).unwrap();
+        assert!(cost.lowest() >= bound(to), "{what}: {cost:?}");
+        assert!(cost.lowest() < 1.0, "{what}: nothing was quantised");
+        assert_eq!(cost.images.is_some(), bundle.image.is_some(), "{what}");
+        assert_eq!(cost.texts.is_some(), bundle.text.is_some(), "{what}");
+        assert_steady(&small, &what);
+
+        let again = Draft::make(small.bundle(), to, &work.path().join("again"), false);
+        assert!(
+            matches!(again, Err(Error::Quantized { .. })),
+            "{what}: {again:?}"
+        );
+        assert!(!work.path().join("again").exists(), "{what}");
+    }
+}
+
+#[test]
+fn every_bundle_in_int8() {
+    every_bundle(Quantization::Int8);
+}
+
+#[test]
+fn every_bundle_in_blocks() {
+    every_bundle(Quantization::Q8Block);
+}
+
+#[test]
+fn every_bundle_in_halves() {
+    every_bundle(Quantization::Fp16);
+}
+
+#[test]
+fn the_program_says_what_it_made_and_what_it_costs() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let folder = folder.to_str().unwrap();
+    let model = golden("bundles/transformers-clip");
+    let model = model.to_str().unwrap();
+    let output = quantize(&[model, "--to", "int8", "-o", folder]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "onnx/text_model_int8.onnx: 168.16 kB -> ",
+        "onnx/vision_model_int8.onnx: ",
+        "image rows: cosine 0.99",
+        "text rows: cosine 0.99",
+        "best captions: ",
+        &format!("to be used with --model {folder}\n"),
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let mut expected = names(&golden("bundles/transformers-clip"));
+    for name in &mut expected {
+        *name = name.replace(".onnx", "_int8.onnx");
+    }
+    assert_eq!(names(Path::new(folder)), expected);
+}
+
+#[test]
+fn what_is_not_good_enough_is_written_and_said() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let folder = folder.to_str().unwrap();
+    let model = golden("bundles/siglip");
+    let arguments = [
+        model.to_str().unwrap(),
+        "--to",
+        "int8",
+        "-o",
+        folder,
+        "--json",
+    ];
+    let output = quantize(&[&arguments[..], &["--min-cosine", "0.99999"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("expected 0.99999 or more"));
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["holds"], false);
+    assert_eq!(line["to"], "int8");
+    assert_eq!(line["precision"], Value::Null);
+    assert_eq!(line["photos"], 6);
+    for half in ["images", "texts"] {
+        let lowest = line[half]["lowest_cosine"].as_f64().unwrap();
+        assert!((0.99..0.99999).contains(&lowest), "{line}");
+        assert!(line[half]["mean_cosine"].as_f64().unwrap() >= lowest);
+    }
+    assert!(Bundle::open(folder).is_ok());
+}
+
+#[test]
+fn what_cannot_be_quantised_leaves_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let folder = folder.to_str().unwrap();
+    let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let model = path(golden("bundles/siglip"));
+    let file = work.path().join("file");
+    fs::write(&file, "").unwrap();
+    let under_a_file = path(file.join("small"));
+    let cut = copy_bundle("siglip");
+    let graph = cut.path().join("onnx/text_model.onnx");
+    let bytes = fs::read(&graph).unwrap();
+    fs::write(&graph, &bytes[..bytes.len() / 2]).unwrap();
+    let cut = path(cut.path().to_owned());
+    for (arguments, said) in [
+        (
+            [
+                &*path(golden("bundles").join(HALF)),
+                "--to",
+                "int8",
+                "-o",
+                folder,
+            ],
+            "weights of float16, expected float32",
+        ),
+        (
+            [&*path(root("onnx/tiny")), "--to", "fp16", "-o", folder],
+            "weights of int8, expected float32",
+        ),
+        (
+            [
+                &*path(work.path().join("none")),
+                "--to",
+                "int8",
+                "-o",
+                folder,
+            ],
+            "there is no such folder",
+        ),
+        (
+            [&*path(golden("images")), "--to", "int8", "-o", folder],
+            "not a model bundle",
+        ),
+        (
+            [&*model, "--to", "q3", "-o", folder],
+            "possible values: int8, q8-block, fp16",
+        ),
+        (
+            [&*model, "--to", "int8", "-o", &*model],
+            "that is the model's own folder",
+        ),
+        (
+            [&*model, "--to", "int8", "-o", &*path(file.clone())],
+            "there is something already",
+        ),
+        (
+            [&*model, "--to", "int8", "-o", &*under_a_file],
+            "cannot be written",
+        ),
+        ([&*cut, "--to", "int8", "-o", folder], "damaged or cut off"),
+    ] {
+        let output = quantize(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            stderr(&output).contains(said),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(names(work.path()), ["file"], "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_there_is_written_into_by_force_alone() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let to = folder.to_str().unwrap();
+    let model = golden("bundles/siglip");
+    let model = model.to_str().unwrap();
+    assert!(
+        quantize(&[model, "--to", "fp16", "-o", to])
+            .status
+            .success()
+    );
+    let half = fs::read(folder.join("onnx/text_model_fp16.onnx")).unwrap();
+    fs::write(folder.join("mine.txt"), "mine").unwrap();
+
+    let refused = quantize(&[model, "--to", "int8", "-o", to]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("there is something already"));
+    assert!(!folder.join("onnx/text_model_int8.onnx").exists());
+
+    let forced = quantize(&[model, "--to", "int8", "-o", to, "--force"]);
+    assert!(forced.status.success(), "{}", stderr(&forced));
+    let said = String::from_utf8(forced.stdout).unwrap();
+    assert!(said.contains("--precision int8"), "{said}");
+    assert_eq!(fs::read_to_string(folder.join("mine.txt")).unwrap(), "mine");
+    assert_eq!(
+        fs::read(folder.join("onnx/text_model_fp16.onnx")).unwrap(),
+        half
+    );
+    assert!(folder.join("onnx/text_model_int8.onnx").is_file());
+    assert!(!names(&folder).iter().any(|name| name.contains("partial")));
+}
+
+#[test]
+fn data_files_stay_data_files() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let bundle = Bundle::open(golden("bundles/transformers-clip-external")).unwrap();
+    let draft = Draft::make(&bundle, Quantization::Int8, &folder, false).unwrap();
+    draft.finish().unwrap();
+    let small = Bundle::open(&folder).unwrap();
+    let data = folder.join("onnx/vision_model_int8.onnx_data");
+    assert!(small.files.contains(&data), "{:?}", small.files);
+    let graph = fs::metadata(folder.join("onnx/vision_model_int8.onnx")).unwrap();
+    let beside = fs::metadata(data).unwrap();
+    assert!(
+        beside.len() > 10_000 && graph.len() < 50_000,
+        "{}",
+        graph.len()
+    );
+}
+
+/// Runs the program by a shell script, which has it as `"$0" "$@"`.
+#[cfg(unix)]
+fn quantize_by(shell: &[&str], script: &str, folder: &Path) -> Output {
+    let model = golden("bundles/transformers-clip");
+    let mut command = Command::new(shell[0]);
+    command.args(&shell[1..]).args(["-c", script]);
+    command.env_remove("DIPTYCH_MODEL").env("FOLDER", folder);
+    command.arg(env!("CARGO_BIN_EXE_diptych")).arg("quantize");
+    command.arg(model).args(["--to", "fp16", "-o"]);
+    command.arg(folder.join("small")).output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_graph_that_cannot_be_written_whole_leaves_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    // In blocks of 512 bytes: less than a graph has.
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
+    let output = quantize_by(&["sh"], script, work.path());
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.contains("small/onnx/text_model_fp16.onnx: cannot be written"),
+        "{said}"
+    );
+    assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+}
+
+/// The program on a disk of its own, which only a user who may mount one has.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs the right to mount"]
+fn a_full_disk_is_said_and_left_empty() {
+    let work = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=96k tmpfs \"$FOLDER\" && \"$0\" \"$@\"; echo \"ended $?\"; ls -A \"$FOLDER\"";
+    let output = quantize_by(&["unshare", "-m", "sh"], script, work.path());
+    let said = stderr(&output);
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "ended 2\n");
+}
