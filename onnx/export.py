@@ -96,7 +96,8 @@ class OpenClip:
         self.is_sigmoid = getattr(self.model, "logit_bias", None) is not None
 
     def image(self):
-        height, width = torch.nn.modules.utils._pair(self.model.visual.image_size)
+        size = self.model.visual.image_size
+        height, width = (size, size) if isinstance(size, int) else size
         tower = OpenClipTower(self.model.encode_image, self.model, False)
         return tower, {"image": torch.zeros(2, 3, height, width)}, "image_features", {}
 
@@ -176,16 +177,14 @@ def write_json(path: Path, value, indent: int | None = 1) -> None:
 def write_tower(folder: Path, name: str, tower, inputs: dict, output: str, more: dict) -> None:
     """One graph, dynamic in its batch and in the axes of `more`."""
     path = folder / name
-    weights = sum(value.numel() * value.element_size() for value in tower.state_dict().values())
     dynamic = {input: {0: "batch_size"} | more for input in inputs} | {output: {0: "batch_size"}}
     # Exported elsewhere, since a large graph is first written with a file for each weight.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        external = f"{path.name}_data" if weights > LARGEST_GRAPH else None
-        made = Path(scratch) / "whole" / path.name
-        export(tower, inputs, [output], made, dynamic, external, size_threshold=1024)
+        made = Path(scratch) / path.name
+        export(tower, inputs, [output], made, dynamic, largest=LARGEST_GRAPH)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for file in [made] + ([made.with_name(external)] if external else []):
-            shutil.move(file, path.with_name(file.name))
+        for file in Path(scratch).glob(f"{path.name}*"):
+            file.rename(path.with_name(file.name))
 
 
 def head(model) -> dict:
