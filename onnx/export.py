@@ -6,8 +6,8 @@
     python onnx/export.py --library open_clip ViT-B-32 --pretrained laion2b_s34b_b79k -o laion-vit-b32
     diptych classify --model clip-vit-b32 photo.jpg
 
-A folder does in place of a name (for open_clip, local-dir:FOLDER). Of transformers, models with `get_image_features` and
-`get_text_features` that take pictures of one size. `onnx/README.md` says how to prove that the bundle is right.
+A folder does in place of a name (for open_clip, local-dir:FOLDER). Of transformers, models with `get_image_features`
+and `get_text_features` that take pictures of one size. `onnx/README.md` says how to prove that the bundle is right.
 """
 
 import argparse
@@ -63,7 +63,8 @@ class Transformers:
         from PIL import Image
 
         values = self.processor([Image.new("RGB", (64, 64))] * 2, return_tensors="pt")["pixel_values"]
-        return Features(self.model, "get_image_features", ["pixel_values"]), {"pixel_values": values}, "image_embeds", {}
+        inputs = {"pixel_values": values}
+        return Features(self.model, "get_image_features", list(inputs)), inputs, "image_embeds", {}
 
     def text(self):
         """The text tower. SigLIP sees padding, so it takes full contexts alone; a mask hides it from CLIP."""
