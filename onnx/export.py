@@ -6,8 +6,8 @@
     python onnx/export.py --library open_clip ViT-B-32 --pretrained laion2b_s34b_b79k -o laion-vit-b32
     diptych classify --model clip-vit-b32 photo.jpg
 
-A folder does in place of a name (for open_clip, local-dir:FOLDER). Of transformers, models with `get_image_features` and
-`get_text_features` that take pictures of one size. `onnx/README.md` says how to prove that the bundle is right.
+A folder does in place of a name (for open_clip, local-dir:FOLDER). Of transformers, models with `get_image_features`
+and `get_text_features` that take pictures of one size. `onnx/README.md` says how to prove that the bundle is right.
 """
 
 import argparse
@@ -63,7 +63,8 @@ class Transformers:
         from PIL import Image
 
         values = self.processor([Image.new("RGB", (64, 64))] * 2, return_tensors="pt")["pixel_values"]
-        return Features(self.model, "get_image_features", ["pixel_values"]), {"pixel_values": values}, "image_embeds", {}
+        inputs = {"pixel_values": values}
+        return Features(self.model, "get_image_features", list(inputs)), inputs, "image_embeds", {}
 
     def text(self):
         """The text tower. SigLIP sees padding, so it takes full contexts alone; a mask hides it from CLIP."""
@@ -96,7 +97,8 @@ class OpenClip:
         self.is_sigmoid = getattr(self.model, "logit_bias", None) is not None
 
     def image(self):
-        height, width = torch.nn.modules.utils._pair(self.model.visual.image_size)
+        size = self.model.visual.image_size
+        height, width = (size, size) if isinstance(size, int) else size
         tower = OpenClipTower(self.model.encode_image, self.model, False)
         return tower, {"image": torch.zeros(2, 3, height, width)}, "image_features", {}
 
@@ -176,16 +178,14 @@ def write_json(path: Path, value, indent: int | None = 1) -> None:
 def write_tower(folder: Path, name: str, tower, inputs: dict, output: str, more: dict) -> None:
     """One graph, dynamic in its batch and in the axes of `more`."""
     path = folder / name
-    weights = sum(value.numel() * value.element_size() for value in tower.state_dict().values())
     dynamic = {input: {0: "batch_size"} | more for input in inputs} | {output: {0: "batch_size"}}
     # Exported elsewhere, since a large graph is first written with a file for each weight.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        external = f"{path.name}_data" if weights > LARGEST_GRAPH else None
-        made = Path(scratch) / "whole" / path.name
-        export(tower, inputs, [output], made, dynamic, external, size_threshold=1024)
+        made = Path(scratch) / path.name
+        export(tower, inputs, [output], made, dynamic, largest=LARGEST_GRAPH)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for file in [made] + ([made.with_name(external)] if external else []):
-            shutil.move(file, path.with_name(file.name))
+        for file in Path(scratch).glob(f"{path.name}*"):
+            file.rename(path.with_name(file.name))
 
 
 def head(model) -> dict:

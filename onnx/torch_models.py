@@ -1,5 +1,6 @@
 """What the scripts share of transformers' and open_clip's models: rows, steps of transforms, export to ONNX."""
 
+import shutil
 from pathlib import Path
 
 import onnx
@@ -39,9 +40,12 @@ def export(
     path: Path,
     dynamic: dict,
     external: str | None = None,
-    size_threshold: int = 256,
+    largest: int | None = None,
 ) -> None:
-    """Writes the graph, with names, dynamic axes and no trace of the machine; weights beside it if `external`."""
+    """Writes the graph, with names, dynamic axes and no trace of the machine.
+
+    Weights go into the file `external` beside it, or into one of its own name where they have more bytes than `largest`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(
         module,
@@ -56,10 +60,13 @@ def export(
     graph = onnx.load(path)
     for node in graph.graph.node:
         node.doc_string = ""
+    weights = sum(len(weight.raw_data) for weight in graph.graph.initializer)
+    if largest is not None and weights > largest:
+        external = f"{path.name}_data"
     if external:
-        onnx.save_model(
-            graph, path, save_as_external_data=True, location=external, size_threshold=size_threshold
-        )
+        onnx.save_model(graph, path, save_as_external_data=True, location=external, size_threshold=256)
+        # Which onnx writes for its owner's eyes alone.
+        shutil.copymode(path, path.with_name(external))
     else:
         onnx.save_model(graph, path)
     onnx.checker.check_model(str(path))

@@ -74,6 +74,8 @@ pub enum Error {
         path: PathBuf,
         /// What lies in it.
         found: String,
+        /// The command that makes a bundle of it, where it holds a model of PyTorch.
+        export: Option<String>,
     },
     /// A bundle lacks a file that it needs.
     #[error("{}: bundle lacks {file}, which states {states}", path.display())]
@@ -522,6 +524,14 @@ impl Error {
         let hint = match self {
             Error::ImageTooLarge { .. } => {
                 "raise the limit with --max-pixels if the file is to be trusted"
+            }
+            Error::NotABundle {
+                export: Some(command),
+                ..
+            } => {
+                return Some(format!(
+                    "these are weights of PyTorch without graphs; make a bundle of them with {command}"
+                ));
             }
             Error::NotABundle { .. } => {
                 "a bundle is a folder with onnx/vision_model.onnx and onnx/text_model.onnx, visual/model.onnx and \

@@ -56,6 +56,34 @@ fn folders_that_are_no_bundle() {
     assert_says(&error.to_string(), &["images.json: cannot be read"]);
 }
 
+/// A model of PyTorch has no graphs yet; what makes them is named.
+#[test]
+fn weights_without_graphs() {
+    for (file, command) in [
+        ("model.safetensors", "--library transformers BUNDLE -o DIR"),
+        ("pytorch_model.bin", "--library transformers BUNDLE -o DIR"),
+        (
+            "open_clip_pytorch_model.bin",
+            "--library open_clip local-dir:BUNDLE -o DIR",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("config.json"), "{}").unwrap();
+        fs::write(folder.path().join(file), "").unwrap();
+        let error = DualEncoder::open(folder.path()).unwrap_err();
+        assert_says(&error.to_string(), &["not a model bundle", file]);
+        let hint = error.hint().unwrap();
+        let hint = hint.replace(folder.path().to_str().unwrap(), "BUNDLE");
+        assert_says(
+            &hint,
+            &[
+                "weights of PyTorch",
+                &format!("python onnx/export.py {command}"),
+            ],
+        );
+    }
+}
+
 #[test]
 fn missing_files_are_named_with_what_they_state() {
     let remove =

@@ -137,6 +137,24 @@ fn padding_at_the_start_is_refused() {
         message.contains("padding_side is missing, expected \"right\": a Gemma tokenizer"),
         "{message}"
     );
+    // tokenizer.json states it where the config does not, for cutting too.
+    let stated = |name: &str, block: &str, side: &str| {
+        let folder = changed(name, file, |config| {
+            config.as_object_mut().unwrap().remove("padding_side");
+        });
+        edit(folder.path(), "tokenizer.json", |tokenizer| {
+            tokenizer[block] = json!({"direction": side});
+        });
+        folder
+    };
+    for (name, block) in [("clipa", "truncation"), ("open-clip-siglip2", "padding")] {
+        let message = refused(&stated(name, block, "Left"));
+        let said = format!("tokenizer.json: {block}.direction is Left, expected Right");
+        assert!(message.contains(&said), "{message}");
+        if block == "padding" {
+            Bundle::open(stated(name, block, "Right").path()).unwrap();
+        }
+    }
 }
 
 #[test]

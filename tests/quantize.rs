@@ -21,7 +21,7 @@ const HALF: &str = "transformers-clip-f16";
 fn bound(to: Quantization) -> f64 {
     match to {
         Quantization::Fp16 => 0.99999,
-        Quantization::Q8Block | Quantization::Int8 => 0.997,
+        Quantization::Q8Block | Quantization::Int8 => 0.99,
     }
 }
 
@@ -90,7 +90,7 @@ fn every_bundle(to: Quantization) {
         for graph in draft.graphs() {
             // Of tiny weights, new nodes and whole pages of data files may take what is saved; the bundled model's
             // sizes are looked at beside `quantize`.
-            assert!(graph.after < graph.before + 8192, "{what}: {graph:?}");
+            assert!(graph.after < graph.before + 16384, "{what}: {graph:?}");
         }
         assert_eq!(draft.finish().unwrap(), folder);
         let siblings = fs::read_dir(work.path()).unwrap().count();

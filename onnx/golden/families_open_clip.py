@@ -96,7 +96,7 @@ def published(norm: dict, interpolation: str = "bicubic", mode: str = "shortest"
 
 
 def drawn(model: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """`models.drawn`, for transformers' names too; stronger attention, since NLLB pools what is the same in all texts."""
+    """`models.drawn`, for transformers' names too; more attention, since NLLB pools what is the same in all."""
     for name, values in models.drawn(model, seed).named_parameters():
         if "LayerNorm.weight" in name:
             values.data.add_(1)
@@ -116,7 +116,7 @@ def example_ids(shape: tuple[int, int], kind=torch.int64) -> torch.Tensor:
 
 
 def tower_of(encode, model: torch.nn.Module, is_normalized: bool) -> torch.nn.Module:
-    """A tower in inference mode: the exporter gives a module back its mode, and transformers' text towers have dropout."""
+    """A tower in inference mode: the exporter gives a module its mode back, and transformers' have dropout."""
     return models.OpenClipTower(encode, model, is_normalized).eval()
 
 
@@ -195,7 +195,7 @@ def own_tokenizer(
     timm_model: tuple[str, str, str] | None = None,
     **text,
 ) -> Bundle:
-    """A family with open_clip's own tokenizer; `timm_model` is the image tower's published name, ours, and its pooling."""
+    """A family with open_clip's own tokenizer; `timm_model`: published name, our name, pooling."""
     folder = sources.folder(name)
     options = clip_tokenizer(sources, folder, context)
     text = text_cfg(context, CLIP_VOCABULARY, **text)
@@ -217,7 +217,8 @@ def hub(sources: Sources) -> Bundle:
         folder,
         {"model_cfg": cfg, "preprocess_cfg": published(OPENAI)},
         41,
-        "as open_clip publishes, with weights; no size but the image tower's, no hf_tokenizer_name; QuickGELU. EVA, DFN 2B",
+        "as open_clip publishes, with weights; no size but the image tower's, no "
+        "hf_tokenizer_name; QuickGELU. EVA, DFN 2B",
         tokenizer_options=options,
         keeps_weights=True,
         scale=60.0,
@@ -249,7 +250,10 @@ def clipa(sources: Sources) -> Bundle:
     text |= {"tokenizer_kwargs": {"strip_sep_token": True}, "pool_type": "last", "no_causal_mask": True}
     vision = vision_cfg(20, 5, no_ln_pre=True, pool_type="avg", final_ln_after_pool=True)
     config = {"model_cfg": model_cfg(vision, text), "preprocess_cfg": published(IMAGENET, "bilinear", "squash")}
-    note = "BERT's tokenizer, end token made 0, 32 tokens, last one pooled, no causal mask; ImageNet's mean and std, bilinear, squash"
+    note = (
+        "BERT's tokenizer, end token made 0, 32 tokens, last one pooled, no causal mask; ImageNet's "
+        "mean and std, bilinear, squash"
+    )
     return factory_bundle(folder, config, 45, note)
 
 
@@ -293,7 +297,8 @@ def siglip2(sources: Sources) -> Bundle:
         folder,
         {"model_cfg": cfg, "preprocess_cfg": published(HALF, "bicubic", "squash")},
         61,
-        "SigLIP 2: Gemma's tokenizer, lower case by clean = canonicalize, 64 tokens, padded with 0, last one pooled; sigmoid",
+        "SigLIP 2: Gemma's tokenizer, lower case by clean = canonicalize, 64 tokens, padded with "
+        "0, last one pooled; sigmoid",
         scale=25.0,
         bias=-4.0,
         activation="sigmoid",
@@ -362,7 +367,10 @@ def metaclip2(sources: Sources) -> Bundle:
     vocabulary = tokenizers_families.write_xlm_roberta(folder, sources.scratch / "xlm", 512)
     text = text_cfg(77, vocabulary, hf_tokenizer_name="facebook/xlm-v-base", pool_type="eos", eos_id=2)
     config = {"model_cfg": model_cfg(vision_cfg(16, 4), text), "preprocess_cfg": published(OPENAI)}
-    note = "MetaCLIP 2: XLM-V's tokenizer, of XLM-RoBERTa's kind, before open_clip's text tower; padded with 1, end token pooled"
+    note = (
+        "MetaCLIP 2: XLM-V's tokenizer, of XLM-RoBERTa's kind, before open_clip's text tower; padded "
+        "with 1, end token pooled"
+    )
     return factory_bundle(folder, config, 62, note)
 
 
@@ -398,7 +406,10 @@ def nllb(sources: Sources) -> Bundle:
     put_language_last(folder)
     cfg = model_cfg(vision_cfg(16, 4), text, custom_text=True, init_logit_bias=-10)
     config = {"model_cfg": cfg, "preprocess_cfg": published(HALF, "bicubic", "squash")}
-    note = "NLLB-CLIP: the language before the text, none stated, so eng_Latn, though tokenizer.json puts it last; sigmoid"
+    note = (
+        "NLLB-CLIP: the language before the text, none stated, so eng_Latn, though tokenizer.json puts "
+        "it last; sigmoid"
+    )
     return factory_bundle(folder, config, 56, note, overrides=overrides, activation="sigmoid")
 
 
@@ -406,7 +417,10 @@ def nllb_french(sources: Sources) -> Bundle:
     folder = sources.folder("nllb-clip-french")
     text, overrides = nllb_text(sources, folder, {"src_lang": "fra_Latn"})
     config = {"model_cfg": model_cfg(vision_cfg(16, 4), text, custom_text=True), "preprocess_cfg": published(HALF)}
-    note = "the texts of nllb-clip with tokenizer_kwargs.src_lang = fra_Latn; `language` there changes nothing, as transformers sets it back"
+    note = (
+        "the texts of nllb-clip with tokenizer_kwargs.src_lang = fra_Latn; `language` there changes "
+        "nothing, as transformers sets it back"
+    )
     return factory_bundle(folder, config, 56, note, images=False, overrides=overrides)
 
 
@@ -461,7 +475,10 @@ def immich_siglip2(sources: Sources) -> Bundle:
     return Bundle(
         name=folder.name,
         layout=2,
-        note="SigLIP 2 as immich publishes it: Gemma's tokenizer, clean = canonicalize, padded with 0; squash, bicubic, 0.5",
+        note=(
+            "SigLIP 2 as immich publishes it: Gemma's tokenizer, clean = canonicalize, padded with 0; "
+            "squash, bicubic, 0.5"
+        ),
         images=reference.ImmichImages(preprocess),
         texts=reference.ImmichTexts(folder / "textual", "<pad>", 64, True),
         encode_images=model.encode_image,
@@ -482,7 +499,10 @@ def immich_xlm_roberta(sources: Sources) -> Bundle:
     return Bundle(
         name=folder.name,
         layout=2,
-        note="XLM-RoBERTa's texts as immich publishes them: no context stated, so 77; the mask is made within the graph",
+        note=(
+            "XLM-RoBERTa's texts as immich publishes them: no context stated, so 77; the mask is made "
+            "within the graph"
+        ),
         texts=reference.ImmichTexts(folder / "textual", "<pad>", 77, False),
         encode_texts=lambda ids, mask: model.encode_text(ids),
         text_graph="textual/model.onnx",

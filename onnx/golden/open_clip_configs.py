@@ -1,8 +1,8 @@
-"""Every model that open_clip ships a config for: the settings of it that preparing inputs depends on, and what open_clip
+"""Every model that open_clip ships a config for: the settings that preparing inputs depends on, and what open_clip
 makes of them. What only shapes the model (widths, layers and so on) is left out.
 
-The transform is built by open_clip from the config and the tag's pre-processing, and taken apart; the tokenizer is the one
-that `get_tokenizer` chooses, with the files of Hugging Face's left out, since what is compared are its settings.
+The transform is built by open_clip from the config and the tag's pre-processing, and taken apart; the tokenizer is the
+one that `get_tokenizer` chooses, with the files of Hugging Face's left out, since what is compared are its settings.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preproc
 
 # What shapes the text tower alone.
 SHAPE = """
-width heads layers mlp_ratio act_kwargs norm_kwargs proj_bias proj_type embed_cls output_tokens hf_proj_type hf_pooler_type
-no_causal_mask pool_type eos_id
+width heads layers mlp_ratio act_kwargs norm_kwargs proj_bias proj_type embed_cls output_tokens
+hf_proj_type hf_pooler_type no_causal_mask pool_type eos_id
 """.split()
 
 CLEANINGS = {"_clean_lower": "lower", "_clean_whitespace": "whitespace", "_clean_canonicalize": "canonicalize"}

@@ -4,6 +4,7 @@ Each is built by transformers' own class, from pieces that are written down here
 by it: so the files have the form in which the class publishes them.
 """
 
+import json
 from pathlib import Path
 
 import sentencepiece
@@ -33,12 +34,12 @@ LANGUAGES = ["deu_Latn", "eng_Latn", "fra_Latn", "jpn_Jpan", "rus_Cyrl", "zho_Ha
 PIECES = 320
 
 ASCII = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()]
-BERT_LETTERS = ASCII + list("äöüßéèñçабвгдежзиклмнопрстуфцчшыьяαβγδικλνοπρσςτυω一在子上貓猫机的睡雪の")
+BERT_LETTERS = ASCII + list("äöüßéèñçабвгдежзиклмнопрстуфцчшыьяαβγδικλνοπρσςτυω") + list("一在子上貓猫机的睡雪の")
 BERT_PARTS = "ing ed s es er ly tion ing ment al le ou th in an re on".split()
 
 
 def write_bert(folder: Path, context_length: int) -> int:
-    """bert-base-uncased in small: lower case, accents stripped, a piece for each Chinese character; the vocabulary's size."""
+    """bert-base-uncased in small: lower case, no accents, a piece for each Chinese character; the vocabulary's size."""
     known = words.THINGS + words.LOOKS + words.ACTIONS + " ".join(words.PLACES + words.FORMS).split()
     known = [word for word in known if word.isalpha()] + ["photo", "cat", "dogs", "caption", "describes", "playing"]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + BERT_LETTERS + known
@@ -49,7 +50,7 @@ def write_bert(folder: Path, context_length: int) -> int:
 
 
 def write_xlm_roberta(folder: Path, scratch: Path, context_length: int) -> int:
-    """xlm-roberta-base in small: Unigram, `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` last; the vocabulary's size."""
+    """xlm-roberta-base in small: Unigram; `<s>`, `<pad>`, `</s>`, `<unk>`, ..., `<mask>`; the vocabulary's size."""
     model = trained(scratch, "unigram", bos_id=1, eos_id=2, unk_id=0, pad_id=-1)
     proto = tokenizers_small.proto(model)
     vocabulary = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
@@ -122,8 +123,6 @@ def trained(scratch: Path, kind: str, **settings) -> Path:
 
 def save(tokenizer, folder: Path) -> None:
     """tokenizer.json without blanks, tokenizer_config.json."""
-    import json
-
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer.json"

@@ -492,6 +492,33 @@ mod tests {
         );
     }
 
+    /// A bundle of graphs that were named so opens, and as that precision too where the layout knows endings.
+    #[test]
+    fn new_graphs_are_named_to_be_chosen() {
+        for (layout, graph, expected) in [
+            (
+                Layout::Transformers,
+                "onnx/vision_model.onnx",
+                "onnx/vision_model_int8.onnx",
+            ),
+            (
+                Layout::Transformers,
+                "text_model_best.onnx",
+                "text_model_int8.onnx",
+            ),
+            (Layout::Combined, "model.onnx", "model_int8.onnx"),
+            (Layout::OpenClip, "textual.onnx", "textual.onnx"),
+            (Layout::OpenClip, "visual_fp32.onnx", "visual.onnx"),
+            (Layout::Immich, "visual/model.onnx", "visual/model.onnx"),
+        ] {
+            let name = graph_name(layout, graph, "int8");
+            assert_eq!(name, expected);
+            let chosen = chosen(&[&name], Towers::All, "").unwrap().unwrap();
+            assert_eq!(chosen.layout, layout);
+            assert!(chosen.image == Some(name.clone()) || chosen.text == Some(name));
+        }
+    }
+
     #[test]
     fn one_graph_has_one_precision() {
         let files = ["model.onnx", "model_fp16.onnx"];

@@ -557,7 +557,34 @@ pub(crate) fn not_a_bundle(path: &Path, names: &[String]) -> Error {
     Error::NotABundle {
         path: path.to_owned(),
         found,
+        export: export(path, names),
     }
+}
+
+/// The command that makes a bundle of a model of PyTorch, where there are weights of one among `names`.
+fn export(path: &Path, names: &[String]) -> Option<String> {
+    let is_weights = |name: &String| {
+        let ending = Path::new(name)
+            .extension()
+            .and_then(|ending| ending.to_str());
+        matches!(ending, Some("safetensors" | "bin" | "pt" | "pth"))
+    };
+    names.iter().find(|name| is_weights(name))?;
+    let is_open_clip = names.iter().any(|name| name.starts_with("open_clip"));
+    let (library, prefix) = match (is_open_clip, path.is_dir()) {
+        (true, true) => ("open_clip", "local-dir:"),
+        (true, false) => ("open_clip", "hf-hub:"),
+        (false, _) => ("transformers", ""),
+    };
+    // A hub's name may have a revision, which neither library takes so.
+    let name = path.display().to_string();
+    let name = match path.is_dir() {
+        true => name.as_str(),
+        false => name.split('@').next().unwrap_or_default(),
+    };
+    Some(format!(
+        "python onnx/export.py --library {library} {prefix}{name} -o DIR"
+    ))
 }
 
 /// A graph with the data files that it keeps its weights in, all of which must be there.

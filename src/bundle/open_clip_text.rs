@@ -3,12 +3,15 @@
 //! Every setting that changes ids is read or refused. Which keys there are: open_clip's `CLIPTextCfg`, and the
 //! arguments of its `SimpleTokenizer` and `HFTokenizer`, which `tokenizer_kwargs` are.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use super::json::Json;
 use super::{Layout, Pad, TextConfig, TextFiles, Unstated, needed, with_weights};
 use crate::clean::Cleaning;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph_file;
 use crate::tokenize::{Language, LanguagePlace, Splitting};
 
@@ -64,7 +67,7 @@ pub(super) fn files(
     let kind = kind(layout, &text_cfg)?;
     let kwargs = text_cfg.object("tokenizer_kwargs")?;
     refuse_unknown(kind, &text_cfg, kwargs.as_ref())?;
-    configs.refuse_left(kind)?;
+    configs.refuse_left(kind, &tokenizer)?;
     let (language, unstated) = language(kind, &text_cfg, kwargs.as_ref(), &configs)?;
     let text = TextConfig {
         splitting: match kind {
@@ -246,6 +249,43 @@ fn language(
     Ok((Some(Language { code, place }), unstated))
 }
 
+/// Where a `tokenizer.json` says that texts are padded and cut, as far as it does.
+#[derive(Default, Deserialize)]
+struct Blocks {
+    padding: Option<Block>,
+    truncation: Option<Block>,
+}
+
+#[derive(Deserialize)]
+struct Block {
+    direction: String,
+}
+
+impl Blocks {
+    /// None, of a file that cannot be read: that is told when the tokenizer is opened.
+    fn read(tokenizer: &Path) -> Self {
+        let bytes = fs::read(tokenizer).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Whether the block named `name` is there; an error if it states the left side.
+    fn states_right(&self, name: &str, tokenizer: &Path) -> Result<bool> {
+        let block = match name {
+            "padding" => &self.padding,
+            _ => &self.truncation,
+        };
+        match block {
+            Some(block) if block.direction == "Left" => Err(Error::Config {
+                path: tokenizer.to_owned(),
+                key: format!("{name}.direction"),
+                found: block.direction.clone(),
+                expected: "Right, which is all that is done here".to_owned(),
+            }),
+            block => Ok(block.is_some()),
+        }
+    }
+}
+
 impl TokenizerConfigs {
     fn open(path: &Path, folder: &str, layout: Layout) -> Result<Self> {
         let config = Json::open_first(path, &[&format!("{folder}tokenizer_config.json")])?;
@@ -304,11 +344,11 @@ impl TokenizerConfigs {
     }
 
     /// The error that no file names a token.
-    fn missing(&self, path: &Path, name: &str) -> crate::Error {
+    fn missing(&self, path: &Path, name: &str) -> Error {
         let expected = "the token that texts are padded with, or text.pad_id in diptych.json";
         match &self.config {
             Some(config) => config.wrong(name, expected),
-            None => crate::Error::MissingFile {
+            None => Error::MissingFile {
                 path: path.to_owned(),
                 file: "tokenizer_config.json".to_owned(),
                 states: expected,
@@ -316,21 +356,36 @@ impl TokenizerConfigs {
         }
     }
 
-    /// An error unless texts are padded and cut at their end, which is all that is done here.
-    fn refuse_left(&self, kind: Kind) -> Result<()> {
-        let Some(config) = self.config.as_ref().filter(|_| kind == Kind::Transformers) else {
+    /// An error unless texts are padded and cut at their end, which is all that is done here. transformers goes by
+    /// `tokenizer_config.json`, then by the blocks in `tokenizer.json`, then by the class.
+    fn refuse_left(&self, kind: Kind, tokenizer: &Path) -> Result<()> {
+        if kind != Kind::Transformers {
             return Ok(());
+        }
+        let config = self.config.as_ref();
+        let side = |key| {
+            let side = config.map(|config| config.choice(key, &[("right", ())]));
+            Ok::<_, Error>(side.transpose()?.flatten().is_some())
         };
-        for key in ["padding_side", "truncation_side"] {
-            config.choice(key, &[("right", ())])?;
+        let (is_cut_so, is_padded_so) = (side("truncation_side")?, side("padding_side")?);
+        if is_cut_so && is_padded_so {
+            return Ok(());
+        }
+        let blocks = Blocks::read(tokenizer);
+        if !is_cut_so {
+            blocks.states_right("truncation", tokenizer)?;
+        }
+        if is_padded_so || blocks.states_right("padding", tokenizer)? {
+            return Ok(());
         }
         // The one class among those that text towers have that pads at the start unless it is told not to.
-        if self.class()?.as_deref() == Some("GemmaTokenizer") && !config.has("padding_side") {
-            let expected =
-                "\"right\": a Gemma tokenizer pads at the start otherwise, which is not done here";
-            return Err(config.wrong("padding_side", expected));
+        match &self.config {
+            Some(config) if self.class()?.as_deref() == Some("GemmaTokenizer") => {
+                let expected = "\"right\": a Gemma tokenizer pads at the start otherwise, which is not done here";
+                Err(config.wrong("padding_side", expected))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the tokenizer is of NLLB's kind, by its class, otherwise by the name of what it was made for.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use diptych::quantize::{Draft, GraphSizes, Quantization};
 use diptych::verify::{Cost, Record, cost};
@@ -86,8 +86,16 @@ fn cosine(text: &str) -> Result<f64, String> {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     let mut common = common.clone();
     common.model = arguments.bundle.clone().or(common.model);
+    // Graphs are written whole, whatever a caller keeps of their rows.
+    common.dim = None;
     let to = Quantization::from(arguments.to);
     let bundle = common.bundle(Towers::All)?;
+    if bundle.text_bundle.is_some() {
+        bail!(
+            "{}: two models become no one bundle: give each by itself",
+            bundle.name()
+        );
+    }
     let draft = Draft::make(&bundle, to, &arguments.output, arguments.force)?;
     let options = common.encoder_options(Towers::All);
     let before = record(&common, bundle, &options)?;

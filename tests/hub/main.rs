@@ -432,6 +432,23 @@ fn revisions_are_branches_tags_and_commits() {
     assert_eq!(hub.log().len(), asked + 1);
 }
 
+/// A model of PyTorch has no graphs yet; what makes them is named.
+#[test]
+fn weights_without_graphs_are_said() {
+    let hub = Hub::with("../clip-tokenizer");
+    hub.list("open_clip_model.safetensors");
+    let user = User::of(&hub);
+    let mut run = user.command("someone/tiny@main", &["embed", "--text", "a cat"]);
+    assert_fails(
+        &run.output().unwrap(),
+        &[
+            "not a model bundle",
+            "python onnx/export.py --library open_clip hf-hub:someone/tiny -o DIR",
+        ],
+    );
+    assert!(user.blobs().is_empty());
+}
+
 #[test]
 fn a_folder_of_that_name_comes_first() {
     let hub = Hub::with(BUNDLE);
