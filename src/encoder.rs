@@ -9,9 +9,10 @@ use crate::bundle::{Activation, Bundle, Layout, Towers};
 use crate::device::{Device, Placement};
 use crate::embedding::{Embeddings, sigmoid, softmax};
 use crate::error::{Error, Result};
+use crate::pooling::Rows;
 use crate::runtime;
 use crate::session::{Graph, GraphOptions};
-use crate::tower::{ImageTower, Rows, TextTower, fixed_sides};
+use crate::tower::{ImageTower, TextTower, fixed_sides};
 
 /// What CLIP training clips the scale to, and what its published models have.
 const CLIP_SCALE: f32 = 100.0;

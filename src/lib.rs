@@ -65,6 +65,7 @@ pub mod index;
 mod mapped;
 mod npy;
 pub mod pipeline;
+mod pooling;
 mod preprocess;
 mod provider;
 pub mod quantize;
@@ -95,10 +96,11 @@ pub use image_file::{
 };
 pub use index::{Hit, Index, Item, ItemFilter, Kind, Place, SearchOptions};
 pub use npy::{NpyReader, NpyWriter, Precision};
+pub use pooling::{ImageTokens, Rows};
 pub use preprocess::{Preprocess, Reference, Resize};
 pub use resample::{Filter, resize};
 pub use tokenize::{Language, LanguagePlace, Padding, Splitting, TextSettings, Tokenizer, Tokens};
-pub use tower::{ImageTokens, ImageTower, Rows, TextRows, TextTower};
+pub use tower::{ImageTower, TextRows, TextTower};
 pub use zero_shot::{ClassCache, Prediction, ZeroShot};
 
 /// README's Rust code runs as a test.

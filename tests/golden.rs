@@ -3,7 +3,9 @@
 mod common;
 
 use common::{EXACT, assert_all_close, assert_close, golden, list, npy, npy2};
-use diptych::{DualEncoder, EncoderOptions, Error, Filter, ImageOptions, Rows, open_image, resize};
+use diptych::{
+    DualEncoder, Embeddings, EncoderOptions, Error, Filter, ImageOptions, Rows, open_image, resize,
+};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -471,4 +473,56 @@ fn resampler_equals_pillow() {
         let found = resize(&open(&case["input"]), side("width"), side("height"), filter);
         assert!(found == open(&case["output"]), "{case}");
     }
+}
+
+/// How far the rows of each bundle are from its reference's, as README's table has it.
+#[test]
+#[ignore = "prints figures: cargo test --test golden figures -- --ignored --nocapture"]
+#[allow(clippy::print_stdout, reason = "that is what it is for")]
+fn figures() {
+    let furthest = |found: &Embeddings, file: &std::path::Path, skipped: &dyn Fn(usize) -> bool| {
+        let expected = npy2::<f32>(file);
+        let rows = expected.outer_iter().enumerate();
+        let rows = rows.filter(|(index, _)| !skipped(*index));
+        let away = rows.map(|(index, row)| away(found.row(index), row.as_slice().unwrap()));
+        format!("{:.0e}", away.fold(0.0, f64::max))
+    };
+    let (pictures, texts) = (pictures(), texts());
+    let images = images(&pictures);
+    for about in list(&golden("expected/bundles.json")) {
+        let name: &'static str = about["bundle"].as_str().unwrap().to_owned().leak();
+        let case = Case::open(name);
+        let of_images = || {
+            let rows = case.encoder.encode_images(&images).unwrap();
+            let skipped = |index: usize| case.is_refused(&pictures[index].file);
+            furthest(&rows, &case.expected("image_rows.npy"), &skipped)
+        };
+        let of_texts = || {
+            let rows = case.encoder.encode_texts(&texts).unwrap();
+            furthest(&rows, &case.expected("text_rows.npy"), &|_| false)
+        };
+        let images = if case.has("images") {
+            of_images()
+        } else {
+            "–".to_owned()
+        };
+        let texts = if case.has("texts") {
+            of_texts()
+        } else {
+            "–".to_owned()
+        };
+        println!(
+            "| {name} | {images} | {texts} | {} |",
+            about["note"].as_str().unwrap()
+        );
+    }
+}
+
+/// 1 less the cosine of two rows, in f64.
+fn away(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    (1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).abs()
 }

@@ -28,9 +28,9 @@ use crate::cache;
 use crate::error::{Error, Result};
 use crate::graph_file;
 use crate::hex::{hex, sha256};
+use crate::pooling::{ImageTokens, Rows};
 use crate::preprocess::Preprocess;
 use crate::tokenize::{Language, Splitting};
-use crate::tower::{ImageTokens, Rows};
 
 /// Where a template takes its label.
 pub(crate) const PLACE: &str = "{}";

@@ -16,9 +16,9 @@ use super::transformers::{CLEAN, LAYER_NORM, PAD_ID, PREFIX};
 use super::{Activation, Bundle, Head, ImageFiles, PLACE, Pad, TextConfig};
 use crate::clean::Cleaning;
 use crate::error::Result;
+use crate::pooling::Rows;
 use crate::preprocess::Resize;
 use crate::resample::Filter;
-use crate::tower::Rows;
 
 const KEYS: [&str; 7] = [
     "logit_scale",

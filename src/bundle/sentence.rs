@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::json::Json;
 use crate::error::Result;
-use crate::tower::Rows;
+use crate::pooling::Rows;
 
 /// What the configs state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::clean::Cleaning;
 use crate::error::{Error, Result};
+use crate::pooling::{ImageTokens, Rows};
 use crate::preprocess::{Preprocess, Reference, Resize};
 use crate::resample::Filter;
 use crate::tokenize::Splitting;
-use crate::tower::{ImageTokens, Rows};
 
 pub(super) const OPENAI_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 pub(super) const OPENAI_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];

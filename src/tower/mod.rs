@@ -1,11 +1,10 @@
 //! A tower: one graph, what prepares its input, how its output becomes rows.
 //!
 //! This file knows what the inputs and outputs of a graph mean; `image.rs` and `text.rs` know what is fed to them,
-//! `rows.rs` how a row for each token becomes rows of items. A graph may hold both towers (one `model.onnx`): then the
+//! `pooling.rs` how a row for each token becomes rows of items. A graph may hold both towers (one `model.onnx`): then the
 //! half that is not asked for is fed one item of nothing.
 
 mod image;
-mod rows;
 mod text;
 
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use ndarray::{Array2, ArrayD, ArrayViewMut1, Ix2, Ix3, s};
 
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
+use crate::pooling::{ImageTokens, Rows};
 use crate::preprocess::{Preprocess, Resize};
 use crate::session::{Feed, Graph, Port, Values};
 use crate::tokenize::Tokens;
 
 pub use image::ImageTower;
-pub use rows::{ImageTokens, Rows};
 pub use text::{TextRows, TextTower};
 
 /// What an input of a graph is for.

@@ -1,6 +1,6 @@
 //! Which values of a transformer's output are an item's row: one token's, a mean, the pooled ones, or every patch's.
 //!
-//! Plain data and arithmetic over arrays. Which output of a graph they are read from is `mod.rs`'s concern; which kind
+//! Plain data and arithmetic over arrays. Which output of a graph they are read from is the tower's concern; which kind
 //! a family's users take, and which of its tokens stand for no part of an image, `bundle` says.
 
 use std::fmt;
