@@ -12,6 +12,8 @@ mod open_clip_text;
 mod overrides;
 mod sentence;
 mod transformers;
+mod transformers_image;
+mod transformers_text;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -311,7 +313,7 @@ impl Bundle {
         if let (Some(prefix), Some(text)) = (&options.prefix, &mut bundle.text) {
             text.text.prefix.clone_from(prefix);
             let unstated = &mut bundle.unstated;
-            unstated.retain(|unstated| unstated.option != transformers::PREFIX);
+            unstated.retain(|unstated| unstated.option != transformers_text::PREFIX);
         }
         if let Some(language) = &options.language {
             bundle.state_language(language)?;

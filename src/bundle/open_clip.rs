@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::json::Json;
-use super::transformers::{OPENAI_MEAN, OPENAI_STD};
+use super::transformers_image::{OPENAI_MEAN, OPENAI_STD};
 use super::{
     Activation, Bundle, Graphs, Head, ImageFiles, Layout, needed, open_clip_text, with_weights,
 };

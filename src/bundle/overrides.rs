@@ -12,7 +12,7 @@
 //! Every key may be left out. `logit_scale` is what scores are multiplied by, not its logarithm.
 
 use super::json::Json;
-use super::transformers::{CLEAN, LAYER_NORM, PAD_ID, PREFIX};
+use super::transformers_text::{CLEAN, LAYER_NORM, PAD_ID, PREFIX};
 use super::{Activation, Bundle, Head, ImageFiles, PLACE, Pad, TextConfig};
 use crate::clean::Cleaning;
 use crate::error::Result;

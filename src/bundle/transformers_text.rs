@@ -1,0 +1,263 @@
+//! What transformers' tokenizers do with texts, by `tokenizer_config.json`, `config.json` and the family.
+
+use std::path::{Path, PathBuf};
+
+use super::family::{self, TextRules};
+use super::json::Json;
+use super::{Pad, TextConfig, TextFiles, Unstated, needed, sentence, with_weights};
+use crate::clean::Cleaning;
+use crate::error::Result;
+use crate::tokenize::Splitting;
+
+/// What no file states of texts, and is taken nonetheless.
+pub(super) fn unstated(
+    path: &Path,
+    config: Option<&Json>,
+    text: &TextConfig,
+) -> Result<Vec<Unstated>> {
+    let tokenizer_config = Json::open_first(path, &["tokenizer_config.json"])?;
+    let tokenizer_config = tokenizer_config.as_ref();
+    let mut unstated = card_alone(text);
+    unstated.extend(kept_capitals(config, tokenizer_config)?);
+    unstated.extend(trained_padding(path, config, tokenizer_config)?);
+    Ok(unstated)
+}
+
+/// What stands on a model's card alone.
+fn card_alone(text: &TextConfig) -> Vec<Unstated> {
+    let mut unstated = Vec::new();
+    if !text.prefix.is_empty() {
+        unstated.push(Unstated {
+            what: "what stands before a text",
+            taken: format!("{:?}", text.prefix),
+            option: PREFIX,
+        });
+    }
+    if text.has_layer_norm {
+        unstated.push(Unstated {
+            what: "whether a text's values are normed to mean 0 and variance 1",
+            taken: "that they are, as of version 1.5 and not of version 1,".to_owned(),
+            option: LAYER_NORM,
+        });
+    }
+    unstated
+}
+
+/// Whether the model is a MobileCLIP, whose images alone of all CLIPs are not normalised.
+///
+/// Most of them have no causal mask, so that texts see their padding. They were trained with open_clip's, which is id
+/// 0, while the tokenizer published beside them names CLIP's end token.
+fn is_mobile_clip(path: &Path, config: Option<&Json>) -> Result<bool> {
+    let processor = Json::open_first(path, &["preprocessor_config.json"])?;
+    let normalizes = processor
+        .map(|json| json.bool("do_normalize"))
+        .transpose()?;
+    Ok(normalizes.flatten() == Some(false) && family::name(config)? == "clip")
+}
+
+/// That a MobileCLIP's padding is what it was trained with, and not what its tokenizer names.
+fn trained_padding(
+    path: &Path,
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+) -> Result<Option<Unstated>> {
+    let token = tokenizer_config
+        .map(|json| json.token("pad_token"))
+        .transpose()?;
+    let token = token.flatten().filter(|token| token != "!");
+    Ok(token
+        .filter(|_| matches!(is_mobile_clip(path, config), Ok(true)))
+        .map(|token| Unstated {
+            what: "what pads texts, which MobileCLIP sees",
+            taken: format!("id 0, as it was trained, and not {token:?}"),
+            option: PAD_ID,
+        }))
+}
+
+/// What says otherwise where no option of the program does.
+pub(super) const CLEAN: &str = "\"text\": {\"clean\": \"lower\"} in diptych.json";
+
+pub(super) const LAYER_NORM: &str = "\"text\": {\"layer_norm\": false} in diptych.json";
+pub(super) const PAD_ID: &str = "\"text\": {\"pad_id\": N} in diptych.json";
+pub(super) const PREFIX: &str = "--prefix";
+
+/// SigLIP 2 was trained on texts in lower case, but its first files name a class that keeps capitals, and transformers
+/// does as the class does.
+fn kept_capitals(
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+) -> Result<Option<Unstated>> {
+    let class = tokenizer_config.map(|json| json.string("tokenizer_class"));
+    let class = class.transpose()?.flatten().unwrap_or_default();
+    let is_gemma = class.strip_suffix("Fast").unwrap_or(&class) == "GemmaTokenizer";
+    let is_siglip = family::name(config)?.starts_with("siglip");
+    Ok((is_gemma && is_siglip).then(|| Unstated {
+        what: "that capitals are kept, though SigLIP 2 was trained without them",
+        taken: format!("what {class} does"),
+        option: CLEAN,
+    }))
+}
+
+pub(super) fn files(
+    path: &Path,
+    graph: &Path,
+    config: Option<&Json>,
+    files: &mut Vec<PathBuf>,
+) -> Result<TextFiles> {
+    let tokenizer = needed(path, "tokenizer.json", "the vocabulary")?;
+    let tokenizer_config = Json::open_first(path, &["tokenizer_config.json"])?;
+    let special = Json::open_first(path, &["special_tokens_map.json"])?;
+    files.extend(
+        tokenizer_config
+            .iter()
+            .chain(&special)
+            .map(|json| json.path().to_owned()),
+    );
+    files.push(tokenizer.clone());
+    files.extend(with_weights(path, graph)?);
+
+    let rules = family::text_rules(&family::name(config)?);
+    let sentence = sentence::open(path, files)?;
+    let stated = context_length(config, tokenizer_config.as_ref(), rules)?;
+    Ok(TextFiles {
+        graph: graph.to_owned(),
+        tokenizer,
+        text: TextConfig {
+            language: None,
+            cleaning: Cleaning::None,
+            splitting: if sentence.lower_cases {
+                Splitting::LowerCase
+            } else {
+                splitting(tokenizer_config.as_ref())?
+            },
+            context_length: stated.into_iter().chain(sentence.context_length).min(),
+            is_padded_full: rules.is_padded_full,
+            hides_padding: rules.hides_padding,
+            pad: if is_mobile_clip(path, config)? {
+                files.push(path.join("preprocessor_config.json"));
+                Pad::Id(0)
+            } else {
+                pad(config, tokenizer_config.as_ref(), special.as_ref())?
+            },
+            stripped_token: None,
+            vocabulary_size: vocabulary_size(config)?,
+            prefix: rules.prefix.to_owned(),
+            rows: sentence.rows,
+            has_layer_norm: rules.has_layer_norm,
+        },
+    })
+}
+
+/// A key of the text model: in `text_config`, or at the top for a bundle of a text tower alone.
+fn text_key(config: Option<&Json>, key: &str) -> Option<String> {
+    let config = config?;
+    [format!("text_config.{key}"), key.to_owned()]
+        .into_iter()
+        .find(|key| config.has(key))
+}
+
+fn vocabulary_size(config: Option<&Json>) -> Result<Option<usize>> {
+    let (Some(config), Some(key)) = (config, text_key(config, "vocab_size")) else {
+        return Ok(None);
+    };
+    Ok(config.id(&key)?.map(|size| size as usize))
+}
+
+/// What the class of tokenizer adds to its `tokenizer.json`.
+fn splitting(tokenizer_config: Option<&Json>) -> Result<Splitting> {
+    let Some(config) = tokenizer_config else {
+        return Ok(Splitting::File);
+    };
+    // Rows of texts are read where right padding leaves them.
+    config.choice("padding_side", &[("right", ())])?;
+    let class = config.string("tokenizer_class")?.unwrap_or_default();
+    Ok(match class.strip_suffix("Fast").unwrap_or(&class) {
+        "Siglip2Tokenizer" => Splitting::LowerCase,
+        _ => Splitting::File,
+    })
+}
+
+/// The smaller of what tokenizer and model state, otherwise the family's. A tokenizer without a limit states a huge one.
+fn context_length(
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+    rules: TextRules,
+) -> Result<Option<usize>> {
+    let model = match (config, text_key(config, "max_position_embeddings")) {
+        (Some(config), Some(key)) => config.count(&key)?,
+        _ => None,
+    };
+    let tokenizer = tokenizer_config
+        .map(|json| json.number("model_max_length"))
+        .transpose()?
+        .flatten();
+    let tokenizer = tokenizer
+        .filter(|&length| (1.0..65536.0).contains(&length))
+        .map(|length| length as u32);
+    let stated = model.into_iter().chain(tokenizer).min();
+    Ok(stated
+        .map(|length| length as usize)
+        .or(rules.usual_context)
+        .into_iter()
+        .chain(rules.longest_context)
+        .min())
+}
+
+fn pad(
+    config: Option<&Json>,
+    tokenizer_config: Option<&Json>,
+    special: Option<&Json>,
+) -> Result<Pad> {
+    for json in tokenizer_config.into_iter().chain(special) {
+        if let Some(token) = json.token("pad_token")? {
+            return Ok(Pad::Token(token));
+        }
+    }
+    let id = match (config, text_key(config, "pad_token_id")) {
+        (Some(config), Some(key)) => config.id(&key)?,
+        _ => None,
+    };
+    Ok(Pad::Id(id.unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The context length of a family whose config and tokenizer state these.
+    fn context(family: &str, positions: u32, tokens: &str) -> Option<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            Json::open(&path).unwrap()
+        };
+        let positions = match positions {
+            0 => String::new(),
+            count => format!(r#", "text_config": {{"max_position_embeddings": {count}}}"#),
+        };
+        let config = open(
+            "config.json",
+            format!(r#"{{"model_type": "{family}"{positions}}}"#),
+        );
+        let tokenizer = open(
+            "tokenizer_config.json",
+            format!(r#"{{"model_max_length": {tokens}}}"#),
+        );
+        context_length(Some(&config), Some(&tokenizer), family::text_rules(family)).unwrap()
+    }
+
+    #[test]
+    fn contexts_are_what_training_had() {
+        const NO_LIMIT: &str = "1000000000000000019884624838656";
+        assert_eq!(context("clip", 77, "77"), Some(77));
+        assert_eq!(context("clip", 0, NO_LIMIT), None);
+        assert_eq!(context("siglip", 0, NO_LIMIT), Some(64));
+        assert_eq!(context("siglip", 16, NO_LIMIT), Some(16));
+        assert_eq!(context("chinese_clip", 512, "512"), Some(52));
+        assert_eq!(context("chinese_clip", 24, "512"), Some(24));
+        assert_eq!(context("jina_clip", 0, "8194"), Some(512));
+    }
+}
