@@ -33,6 +33,7 @@ mod remove;
 mod report;
 mod rows;
 mod search;
+mod shapes;
 mod sheet;
 mod similar;
 mod sixel;

@@ -1,16 +1,12 @@
 //! Results on standard output: the only file that prints them, and the contract of their JSON shapes.
 
-use std::borrow::Cow;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use diptych::quantize::GraphSizes;
-use diptych::verify::{Changed, Check, Comparison, Cosines, Record};
+use diptych::verify::{Check, Comparison, Record};
 use diptych::{Embeddings, Hit, Item, Prediction};
 use indicatif::DecimalBytes;
 use serde::Serialize;
@@ -23,6 +19,11 @@ use super::import::Imported;
 use super::indexing::Summary;
 use super::models::{Kept, Suggested};
 use super::quantize::Made;
+use super::shapes::{
+    CauseLine, CheckLine, ChecksLine, ClusterItem, ClusterLine, ComparisonLine, EmbeddingLine,
+    FailureLine, HitLine, ItemName, MadeLine, PatchesLine, PredictionLine, PredictionsLine,
+    RecordedLine, SimilarItem, SimilarLine, StageLine,
+};
 use super::{quarantine, remove};
 
 /// Whether an error says that the reader of standard output is gone.
@@ -49,6 +50,25 @@ pub(super) fn figure(prediction: &Prediction<'_>) -> String {
         Some(probability) => format!("{:5.1} %", 100.0 * probability),
         None => format!("{:7.4}", prediction.score),
     }
+}
+
+/// How hits are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HitStyle {
+    /// Score and path.
+    Lines,
+    /// One JSON object a line.
+    Json,
+    /// Paths, one a line.
+    Paths,
+    /// Paths, each followed by a NUL.
+    Nul,
+}
+
+/// A number of things, as people say it.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
 }
 
 /// Standard output, line by line.
@@ -568,306 +588,6 @@ fn name(item: &Item) -> OsString {
     name.push("#");
     name.push(&item.place.name);
     name
-}
-
-/// What was quantised, and what that costs.
-#[derive(Debug, Serialize)]
-struct MadeLine<'a> {
-    model: Cow<'a, str>,
-    /// The precision to name with the model, where its folder holds others.
-    precision: Option<&'a str>,
-    to: &'a str,
-    graphs: Vec<GraphLine<'a>>,
-    images: Option<CosinesLine>,
-    texts: Option<CosinesLine>,
-    photos: usize,
-    changed: Vec<ChangedLine<'a>>,
-    min_cosine: f64,
-    holds: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct GraphLine<'a> {
-    graph: &'a str,
-    bytes_before: u64,
-    bytes: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct CosinesLine {
-    rows: usize,
-    lowest_cosine: f64,
-    mean_cosine: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct ChangedLine<'a> {
-    photo: &'a str,
-    before: &'a str,
-    after: &'a str,
-}
-
-impl<'a> MadeLine<'a> {
-    fn of(made: &'a Made) -> Self {
-        let cosines = |cosines: Option<Cosines>| {
-            cosines.map(|cosines| CosinesLine {
-                rows: cosines.rows,
-                lowest_cosine: cosines.lowest,
-                mean_cosine: cosines.mean,
-            })
-        };
-        let graph = |graph: &'a GraphSizes| GraphLine {
-            graph: &graph.name,
-            bytes_before: graph.before,
-            bytes: graph.after,
-        };
-        let changed = |changed: &'a Changed| ChangedLine {
-            photo: &changed.photo,
-            before: &changed.before,
-            after: &changed.after,
-        };
-        Self {
-            model: made.folder.to_string_lossy(),
-            precision: made.is_one_of_several.then(|| made.to.precision()),
-            to: made.to.name(),
-            graphs: made.graphs.iter().map(graph).collect(),
-            images: cosines(made.cost.images),
-            texts: cosines(made.cost.texts),
-            photos: made.cost.photos,
-            changed: made.cost.changed.iter().map(changed).collect(),
-            min_cosine: made.min_cosine,
-            holds: made.holds(),
-        }
-    }
-}
-
-/// How hits are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HitStyle {
-    /// Score and path.
-    Lines,
-    /// One JSON object a line.
-    Json,
-    /// Paths, one a line.
-    Paths,
-    /// Paths, each followed by a NUL.
-    Nul,
-}
-
-// The lines of JSON. Numbers are f32 all the way, so that they are printed with the digits that they have.
-
-#[derive(Serialize)]
-struct PredictionsLine<'a> {
-    path: Cow<'a, str>,
-    predictions: Vec<PredictionLine<'a>>,
-}
-
-#[derive(Serialize)]
-struct PredictionLine<'a> {
-    label: &'a str,
-    score: f32,
-    logit: Option<f32>,
-    probability: Option<f32>,
-}
-
-impl<'a> From<&Prediction<'a>> for PredictionLine<'a> {
-    fn from(prediction: &Prediction<'a>) -> Self {
-        let Prediction {
-            label,
-            score,
-            logit,
-            probability,
-        } = *prediction;
-        Self {
-            label,
-            score,
-            logit,
-            probability,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct EmbeddingLine<'a> {
-    #[serde(flatten)]
-    name: Name<'a>,
-    embedding: &'a [f32],
-}
-
-#[derive(Serialize)]
-struct PatchesLine<'a> {
-    #[serde(flatten)]
-    name: Name<'a>,
-    /// How many patches lie below each other, and side by side.
-    grid: (usize, usize),
-    embeddings: Vec<&'a [f32]>,
-}
-
-/// What an item is: an image by its path; a text by its file, its id there, and itself.
-#[derive(Serialize)]
-struct ItemName<'a> {
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-}
-
-impl<'a> From<&'a Item> for ItemName<'a> {
-    fn from(item: &'a Item) -> Self {
-        let Item { place, text, .. } = item;
-        let text = text.as_deref();
-        let (file, id) = match text {
-            Some(_) => (
-                Cow::Borrowed(&*place.folder),
-                Some(place.name.to_string_lossy()),
-            ),
-            None => (Cow::Owned(place.path()), None),
-        };
-        Self {
-            path: file.to_string_lossy().into_owned(),
-            path_base64: path_base64(&file),
-            id,
-            text,
-        }
-    }
-}
-
-/// A path that is not Unicode, byte for byte.
-pub(super) fn path_base64(path: &Path) -> Option<String> {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    path.to_str().is_none().then(|| STANDARD.encode(bytes))
-}
-
-#[derive(Serialize)]
-struct HitLine<'a> {
-    #[serde(flatten)]
-    name: ItemName<'a>,
-    score: f32,
-    rank: usize,
-}
-
-#[derive(Serialize)]
-struct SimilarLine<'a> {
-    group: usize,
-    items: Vec<SimilarItem<'a>>,
-}
-
-#[derive(Serialize)]
-struct SimilarItem<'a> {
-    #[serde(flatten)]
-    name: ItemName<'a>,
-    score: f32,
-    keep: bool,
-}
-
-#[derive(Serialize)]
-struct ClusterLine<'a> {
-    group: usize,
-    label: Option<&'a str>,
-    score: Option<f32>,
-    size: usize,
-    items: Vec<ClusterItem<'a>>,
-}
-
-#[derive(Serialize)]
-struct ClusterItem<'a> {
-    #[serde(flatten)]
-    name: ItemName<'a>,
-    score: f32,
-}
-
-#[derive(Serialize)]
-struct FailureLine<'a> {
-    path: Cow<'a, str>,
-    error: &'a str,
-}
-
-#[derive(Serialize)]
-struct ChecksLine<'a> {
-    holds: bool,
-    checks: Vec<CheckLine<'a>>,
-}
-
-#[derive(Serialize)]
-struct CheckLine<'a> {
-    check: &'static str,
-    holds: bool,
-    detail: &'a str,
-}
-
-impl<'a> ChecksLine<'a> {
-    fn of(checks: &'a [Check]) -> Self {
-        let lines = checks.iter().map(|check| CheckLine {
-            check: check.name,
-            holds: check.holds,
-            detail: &check.detail,
-        });
-        Self {
-            holds: checks.iter().all(|check| check.holds),
-            checks: lines.collect(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct RecordedLine<'a> {
-    record: Cow<'a, str>,
-}
-
-#[derive(Serialize)]
-struct ComparisonLine<'a> {
-    equal: bool,
-    first_difference: Option<&'static str>,
-    made_by: String,
-    stages: Vec<StageLine<'a>>,
-    causes: Vec<CauseLine<'a>>,
-    remarks: &'a [String],
-}
-
-#[derive(Serialize)]
-struct CauseLine<'a> {
-    stage: &'static str,
-    cause: &'static str,
-    why: &'a str,
-}
-
-#[derive(Serialize)]
-struct StageLine<'a> {
-    stage: &'static str,
-    verdict: &'static str,
-    detail: &'a str,
-}
-
-impl<'a> ComparisonLine<'a> {
-    fn of(record: &Record, comparison: &'a Comparison) -> Self {
-        let stages = comparison.stages.iter().map(|stage| StageLine {
-            stage: stage.name.name(),
-            verdict: stage.verdict.name(),
-            detail: &stage.detail,
-        });
-        let causes = comparison.causes.iter().map(|cause| CauseLine {
-            stage: cause.stage.name(),
-            cause: cause.kind.name(),
-            why: &cause.explanation,
-        });
-        Self {
-            causes: causes.collect(),
-            equal: comparison.is_equal(),
-            first_difference: comparison.first_difference().map(|stage| stage.name.name()),
-            made_by: record.made_by(),
-            stages: stages.collect(),
-            remarks: &comparison.remarks,
-        }
-    }
-}
-
-/// A number of things, as people say it.
-pub(super) fn counted(count: usize, what: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{ending}")
 }
 
 fn plain(value: &Value) -> String {

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use diptych::{Item, Place};
 use serde::{Deserialize, Serialize};
 
-use super::super::output::path_base64;
+use super::super::shapes::path_base64;
 use super::{Record, Stated, digits_of, hash_of};
 
 /// An image by its path; a text by its file, its id there, and itself.
