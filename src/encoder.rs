@@ -153,7 +153,8 @@ impl DualEncoder {
     pub fn from_bundle(bundle: Bundle, options: &EncoderOptions) -> Result<Self> {
         require(&bundle, options.towers)?;
         for unstated in &bundle.unstated {
-            (options.notice)(&format!("{}: {unstated}", bundle.path.display()));
+            let folder = bundle.folder_of(unstated).display();
+            (options.notice)(&format!("{folder}: {unstated}"));
         }
         let (image, text) = open_towers(&bundle, options)?;
         let mut encoder = Self {
@@ -312,8 +313,8 @@ impl DualEncoder {
     /// The calibration of a bundle whose files state no scale.
     fn unstated(&self) -> Result<Calibration> {
         let stated = self.calibration;
-        if let (Layout::Combined, Some(image), Some(text)) =
-            (self.bundle.layout, &self.image, &self.text)
+        if let (Some(image), Some(text)) = (&self.image, &self.text)
+            && image.shares_graph_with(text)
             && let Some((scale, bias)) = image.measure_scale(text, stated.activation)?
         {
             return Ok(Calibration {
@@ -325,7 +326,7 @@ impl DualEncoder {
         }
         Ok(match stated.activation {
             // There are no texts, so no scores, whatever they would be multiplied by.
-            _ if self.bundle.layout == Layout::ImageAlone => stated,
+            _ if self.bundle.text.is_none() => stated,
             Activation::Softmax => Calibration {
                 scale: Some(CLIP_SCALE),
                 origin: ScaleOrigin::Assumed,

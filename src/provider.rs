@@ -4,6 +4,9 @@
 //! the ONNX Runtime that was found, and that ONNX Runtime has it nothing about this machine, so each step has its own
 //! error; none ends in a run on the processor that nobody asked for.
 
+use std::fmt::Display;
+use std::path::Path;
+
 use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
 use serde::Deserialize;
 
@@ -29,14 +32,14 @@ pub(crate) fn of(device: &Device, runtime: &Runtime) -> Result<Option<Provider>>
     if *device == Device::Cpu {
         return Ok(None);
     }
-    let lacking = |problem: String, way_out: String| Error::NoDevice {
+    let missing = |problem: String, way_out: String| Error::NoDevice {
         device: device.to_string(),
         problem,
         way_out,
     };
     let name = device.name();
     let provider = compiled_in(device)?.ok_or_else(|| {
-        lacking(
+        missing(
             format!("this program was built without the feature {name}"),
             format!("build it with cargo install --path . --features {name}"),
         )
@@ -47,7 +50,7 @@ pub(crate) fn of(device: &Device, runtime: &Runtime) -> Result<Option<Provider>>
             "ONNX Runtime {version} in {path} was built without {}",
             provider.name
         );
-        return Err(lacking(problem, way_to_a_runtime(device)));
+        return Err(missing(problem, way_to_a_runtime(device)));
     }
     Ok(Some(provider))
 }
@@ -124,7 +127,7 @@ fn provider<E: ExecutionProvider + 'static>(device: &Device, provider: E) -> Res
 where
     ExecutionProviderDispatch: From<E>,
 {
-    let is_in_runtime = E::is_available().map_err(|source| unusable(device, &source))?;
+    let is_in_runtime = E::is_available().map_err(|source| lacking(device, source.to_string()))?;
     Ok(Provider {
         name: E::NAME,
         dispatch: ExecutionProviderDispatch::from(provider).error_on_failure(),
@@ -132,13 +135,27 @@ where
     })
 }
 
-/// That ONNX Runtime knows the device and cannot use it.
-pub(crate) fn unusable(device: &Device, source: &dyn std::fmt::Display) -> Error {
+/// That ONNX Runtime knows the device and cannot use it for the graph in `path`.
+pub(crate) fn unusable(device: &Device, path: &Path, source: &dyn Display) -> Error {
+    // Its messages go on for pages of where in its code they come from.
+    const ENOUGH: usize = 300;
+    let said = source.to_string();
+    let first: String = said
+        .lines()
+        .next()
+        .unwrap_or("")
+        .chars()
+        .take(ENOUGH)
+        .collect();
+    lacking(device, format!("{}: {first}", path.display()))
+}
+
+fn lacking(device: &Device, problem: String) -> Error {
     Error::NoDevice {
         device: device.to_string(),
-        problem: source.to_string(),
-        way_out: "see that its driver and libraries are installed and found, and that the machine has such a device; \
-                  --device cpu runs everywhere"
+        problem,
+        way_out: "see that the machine has such a device, that its driver and libraries are installed and found, and that \
+                  it can run this graph; --device cpu runs every graph"
             .to_owned(),
     }
 }
@@ -165,6 +182,7 @@ struct Arguments {
 pub(crate) fn placement(
     profile: &[u8],
     device: &Device,
+    path: &Path,
     provider: &str,
 ) -> Result<Result<Placement>, Source> {
     let events: Vec<Event> = serde_json::from_slice(profile)?;
@@ -176,7 +194,7 @@ pub(crate) fn placement(
     let on_device = ran.iter().filter(|&&name| name == provider).count();
     if on_device == 0 {
         let problem = format!("none of the graph's {} nodes ran on {provider}", ran.len());
-        return Ok(Err(unusable(device, &problem)));
+        return Ok(Err(unusable(device, path, &problem)));
     }
     Ok(Ok(Placement {
         device: device.clone(),
@@ -198,7 +216,15 @@ mod tests {
 
     #[test]
     fn a_profile_says_what_ran_where() {
-        let of = |provider| placement(PROFILE.as_bytes(), &Device::Cuda(0), provider).unwrap();
+        let of = |provider| {
+            placement(
+                PROFILE.as_bytes(),
+                &Device::Cuda(0),
+                Path::new("a.onnx"),
+                provider,
+            )
+            .unwrap()
+        };
         let found = of("CUDAExecutionProvider").unwrap();
         assert_eq!((found.nodes, found.on_cpu), (2, 1));
         assert_eq!(found.to_string(), "cuda:0, 1 of its 2 nodes on cpu");
@@ -207,6 +233,14 @@ mod tests {
             error.contains("none of the graph's 2 nodes ran on Tensorrt"),
             "{error}"
         );
-        assert!(placement(b"[", &Device::Cuda(0), "CUDAExecutionProvider").is_err());
+        assert!(
+            placement(
+                b"[",
+                &Device::Cuda(0),
+                Path::new("a.onnx"),
+                "CUDAExecutionProvider"
+            )
+            .is_err()
+        );
     }
 }

@@ -4,7 +4,6 @@
 //! f32, int32 or int64) are converted here, to what the graph declares. What the arrays mean is the tower's.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use half::f16;
@@ -12,7 +11,9 @@ use ndarray::{ArrayD, IxDyn};
 use ort::session::builder::SessionBuilder;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
+use tempfile::TempDir;
 
+use crate::cache;
 use crate::device::{Device, Placement};
 use crate::error::{Error, Result, Source};
 use crate::provider::{self, Provider};
@@ -31,6 +32,8 @@ pub(crate) struct Graph {
     /// The name of the device's provider, unless that is the processor's.
     provider: Option<&'static str>,
     session: Mutex<Session>,
+    /// Where ONNX Runtime writes its profile, until it has been read.
+    profile: Mutex<Option<TempDir>>,
     /// What ran where, once the first run on another device than the processor has shown it.
     placement: OnceLock<Placement>,
 }
@@ -127,13 +130,21 @@ impl Graph {
             action: "loaded",
             source,
         };
-        let mut builder = builder(runtime, options).map_err(failed)?;
-        if let Some(provider) = provider {
-            builder = on_device(builder, provider)
-                .map_err(|source| provider::unusable(&options.device, &source))?;
-        }
-        let session = builder.commit_from_file(path);
-        let session = session.map_err(|source| failed(source.into()))?;
+        let builder = builder(runtime, options).map_err(failed)?;
+        let (session, profile) = match provider {
+            None => {
+                let session = commit(builder, path).map_err(failed)?;
+                (session, None)
+            }
+            Some(provider) => {
+                let folder = profile_folder()?;
+                let builder = on_device(builder, provider, folder.path());
+                let session = builder.and_then(|builder| commit(builder, path));
+                let session = session
+                    .map_err(|source| provider::unusable(&options.device, path, &*source))?;
+                (session, Some(folder))
+            }
+        };
         Ok(Self {
             path: path.to_owned(),
             inputs: session.inputs().iter().map(Port::new).collect(),
@@ -141,6 +152,7 @@ impl Graph {
             device: options.device.clone(),
             provider: name,
             session: Mutex::new(session),
+            profile: Mutex::new(profile),
             placement: OnceLock::new(),
         })
     }
@@ -193,10 +205,13 @@ impl Graph {
     /// What ran where so far, by the profile that ONNX Runtime has written since the graph was opened.
     fn ran_where(&self, provider: &str) -> Result<Result<Placement>, Source> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = session.end_profiling()?;
-        let profile = std::fs::read(&file)?;
-        std::fs::remove_file(&file)?;
-        provider::placement(&profile, &self.device, provider)
+        let profile = std::fs::read(session.end_profiling()?)?;
+        // Its folder goes with it.
+        self.profile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        provider::placement(&profile, &self.device, &self.path, provider)
     }
 
     fn try_run(&self, feeds: Vec<Feed>, wanted: &[&str]) -> Result<Vec<ArrayD<f32>>, Source> {
@@ -237,19 +252,38 @@ fn builder(runtime: &Runtime, options: &GraphOptions) -> Result<SessionBuilder, 
         .map_err(plain)
 }
 
-/// With the provider registered, and a profile begun that will show what it runs.
-fn on_device(builder: SessionBuilder, provider: Provider) -> Result<SessionBuilder, Source> {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
+fn commit(mut builder: SessionBuilder, path: &Path) -> Result<Session, Source> {
+    builder.commit_from_file(path).map_err(Source::from)
+}
+
+/// A folder that no other user can read and that is gone in the end, whatever that is.
+fn profile_folder() -> Result<TempDir> {
+    let usual = tempfile::tempdir();
+    let kept = |error| match cache::folder() {
+        Some(folder) => {
+            std::fs::create_dir_all(&folder).and_then(|()| tempfile::tempdir_in(folder))
+        }
+        None => Err(error),
+    };
+    usual
+        .or_else(kept)
+        .map_err(Error::write(&std::env::temp_dir()))
+}
+
+/// With the provider registered, and a profile begun in `folder` that will show what it runs.
+fn on_device(
+    builder: SessionBuilder,
+    provider: Provider,
+    folder: &Path,
+) -> Result<SessionBuilder, Source> {
     let plain = |error: ort::Error<_>| -> Source { error.to_string().into() };
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("diptych-{}-{count}", std::process::id());
     builder
         // DirectML cannot do with it, and elsewhere it is of use for fixed shapes alone.
         .with_memory_pattern(false)
         .map_err(plain)?
         .with_execution_providers([provider.dispatch])
         .map_err(plain)?
-        .with_profiling(std::env::temp_dir().join(name))
+        .with_profiling(folder.join("profile"))
         .map_err(plain)
 }
 

@@ -232,6 +232,7 @@ fn cache_file(bundle: &Bundle, labels: &[String], templates: &[String]) -> Optio
     name.update(bundle.fingerprint().ok()?);
     let prefix = bundle.text.as_ref().map_or("", |text| &text.text.prefix);
     name.update(prefix);
+    name.update([0]);
     let texts = labels.iter().map(String::as_str).chain(["\n"]);
     for text in texts.chain(templates.iter().map(String::as_str)) {
         name.update(text);

@@ -125,6 +125,31 @@ fn golden_rows_on_openvino() {
         let rows = encoder.encode_texts(&texts).unwrap();
         assert_all_close(&rows, &expected, EXACT, name);
     }
+    // What is left to the processor is counted, and said in the last line of every command.
+    let output = run(&["verify", "--device", "openvino", "tests/data/faults/double"]);
+    let last = last_line(&output);
+    assert!(
+        last.contains("of its") && last.contains("nodes on cpu"),
+        "{last}"
+    );
+    // Nothing of a first run stays behind, whether it went well or not.
+    let empty = tempfile::tempdir().unwrap();
+    for bundle in ["transformers-clip", "vision-dinov3"] {
+        let model = golden("bundles").join(bundle);
+        let output = Command::new(env!("CARGO_BIN_EXE_diptych"))
+            .env("TMPDIR", empty.path())
+            .args(["info", "--device", "openvino", "--model"])
+            .arg(model)
+            .output()
+            .unwrap();
+        if bundle == "vision-dinov3" {
+            // OpenVINO cannot compile it.
+            let said = stderr(&output);
+            assert!(said.contains("device openvino cannot be used"), "{said}");
+            assert!(said.contains("hint: "), "{said}");
+        }
+        assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+    }
     let nonsense = EncoderOptions {
         device: "openvino:NONSENSE".parse().unwrap(),
         ..Default::default()

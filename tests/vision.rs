@@ -454,3 +454,24 @@ fn a_tower_alone_is_a_layout_of_its_own() {
     let clip = Bundle::open(golden("bundles/transformers-clip")).unwrap();
     assert_eq!(clip.image.unwrap().own_rows(), None);
 }
+
+/// transformers takes the class that a family has where the file of images names none.
+#[test]
+fn without_a_class_the_family_decides() {
+    let folder = copy_bundle("vision-vit");
+    let file = folder.path().join("preprocessor_config.json");
+    let about = json!({
+        "do_normalize": true, "do_resize": true, "size": 16,
+        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    });
+    std::fs::write(&file, about.to_string()).unwrap();
+    let bundle = diptych::Bundle::open(folder.path()).unwrap();
+    let preprocess = bundle.image.unwrap().preprocess;
+    let squash = diptych::Resize::Squash {
+        height: 16,
+        width: 16,
+    };
+    assert_eq!(preprocess.resize, Some(squash));
+    assert_eq!(preprocess.filter, diptych::Filter::Bilinear);
+    assert_eq!(preprocess.crop, None);
+}

@@ -24,6 +24,12 @@ SIDE, SQUARE, WIDTH = 32, 4, 16
 # From `rows` to `image_embeds`.
 FAULTS = {
     "none": [helper.make_node("Identity", ["rows"], ["image_embeds"])],
+    # None either, but a step in 64 bits, which devices leave to the processor.
+    "double": [
+        helper.make_node("Cast", ["rows"], ["wide"], to=TensorProto.DOUBLE),
+        helper.make_node("MatMul", ["wide", "turn"], ["turned"]),
+        helper.make_node("Cast", ["turned"], ["image_embeds"], to=TensorProto.FLOAT),
+    ],
     # A row depends on those beside it.
     "batch": [
         helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[0], keepdims=1),
@@ -47,6 +53,7 @@ def graph(fault: list) -> onnx.ModelProto:
     values = (SIDE // SQUARE) ** 2 * 3
     weights = np.random.default_rng(0).standard_normal((values, WIDTH)).astype(np.float32)
     constants = {"weights": weights, "tenth": np.float32(0.1), "thousand": np.float32(1000)}
+    constants["turn"] = np.roll(np.eye(WIDTH), 1, axis=0)
     nodes = [
         helper.make_node(
             "AveragePool", ["pixel_values"], ["squares"], kernel_shape=[SQUARE] * 2, strides=[SQUARE] * 2

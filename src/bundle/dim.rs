@@ -3,7 +3,7 @@
 //! Models trained for it (Matryoshka) put what matters most into the first values of a row.
 
 use super::json::Json;
-use super::{Bundle, Unstated};
+use super::{Bundle, Layout, Unstated};
 use crate::error::Result;
 
 /// Sets to how many values the bundle's rows are cut: `asked`, otherwise the `truncate_dim` of its config.
@@ -11,7 +11,11 @@ use crate::error::Result;
 /// What no config promises is noted: any model's rows can be cut, but those of one that was not trained for it lose
 /// more than they need to.
 pub(super) fn apply(bundle: &mut Bundle, asked: Option<usize>) -> Result<()> {
-    let config = Json::open_first(&bundle.path, &["config.json"])?;
+    // open_clip's files say nothing of it, and a config.json beside them is of another library.
+    let config = match bundle.layout {
+        Layout::Immich | Layout::OpenClip => None,
+        _ => Json::open_first(&bundle.path, &["config.json"])?,
+    };
     let (trained, own) = match &config {
         Some(config) => (
             config.counts("matryoshka_dimensions")?,

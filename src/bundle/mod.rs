@@ -340,6 +340,15 @@ impl Bundle {
         if text.text.is_none() {
             return Err(lacks(&text, "text"));
         }
+        if let (Some(image), Some(of_text)) = (image.dim, text.dim)
+            && image != of_text
+        {
+            return Err(Error::TowersDiffer {
+                path: text.path,
+                image,
+                text: of_text,
+            });
+        }
         let of_text = text
             .unstated
             .iter()
@@ -358,6 +367,14 @@ impl Bundle {
             text_bundle: Some(Box::new(text)),
             ..image
         })
+    }
+
+    /// The folder whose files do not state it: that of the text half where a pair has it from there.
+    pub(crate) fn folder_of(&self, unstated: &Unstated) -> &Path {
+        match &self.text_bundle {
+            Some(text) if text.unstated.contains(unstated) => &text.path,
+            _ => &self.path,
+        }
     }
 
     /// Takes `code` for the language that texts are in; whether there is such a one is seen when the tokenizer is opened.

@@ -25,6 +25,8 @@ struct Defaults {
     /// Whether a size of one number is the shortest edge; otherwise both sides.
     is_shortest: bool,
     has_crop: bool,
+    /// The size where none is stated.
+    side: u32,
     mean: [f64; 3],
     std: [f64; 3],
     reference: Reference,
@@ -34,6 +36,7 @@ const CLIP: Defaults = Defaults {
     filter: Filter::Bicubic,
     is_shortest: true,
     has_crop: true,
+    side: 224,
     mean: OPENAI_MEAN,
     std: OPENAI_STD,
     reference: Reference::Transformers,
@@ -62,11 +65,10 @@ const BIT: Defaults = Defaults {
 };
 
 const DEIT: Defaults = Defaults {
-    filter: Filter::Bicubic,
     is_shortest: false,
-    has_crop: true,
-    mean: IMAGENET_MEAN,
-    std: IMAGENET_STD,
+    side: 256,
+    mean: HALF,
+    std: HALF,
     ..CLIP
 };
 
@@ -179,7 +181,7 @@ pub(super) fn files(
     files.extend(with_weights(path, graph)?);
     Ok(ImageFiles {
         graph: graph.to_owned(),
-        preprocess: preprocess(&processor)?,
+        preprocess: preprocess(&processor, config)?,
         rows: None,
         tokens: config.map(tokens).transpose()?.flatten(),
     })
@@ -205,11 +207,11 @@ fn tokens(config: &Json) -> Result<Option<ImageTokens>> {
     }))
 }
 
-fn preprocess(config: &Json) -> Result<Preprocess> {
+fn preprocess(config: &Json, model: Option<&Json>) -> Result<Preprocess> {
     if class(config)?.as_deref() == Some(JINA_CLIP) {
         return open_clip::preprocess_of(config, None, Layout::OpenClip);
     }
-    let defaults = defaults(config)?;
+    let defaults = defaults(config, &family::name(model)?)?;
     let does = |key: &str, default| Ok::<_, Error>(config.bool(key)?.unwrap_or(default));
     let resize = if does("do_resize", true)? {
         Some(resize(config, defaults)?)
@@ -268,9 +270,17 @@ fn class(config: &Json) -> Result<Option<String>> {
     Ok(name.map(without))
 }
 
-fn defaults(config: &Json) -> Result<Defaults> {
+/// Those of the class that the file names; where it names none, of the class that the family has.
+fn defaults(config: &Json, family: &str) -> Result<Defaults> {
     let Some(class) = class(config)? else {
-        return Ok(CLIP);
+        return Ok(match family {
+            "siglip" | "siglip_vision_model" => SIGLIP,
+            "vit" | "vit_msn" => VIT,
+            "dinov2" | "dinov2_with_registers" => BIT,
+            "deit" => DEIT,
+            "dinov3_vit" => DINOV3,
+            _ => CLIP,
+        });
     };
     let known = CLASSES.iter().find(|(known, _)| *known == class);
     let names = CLASSES.iter().map(|(name, _)| *name).chain([JINA_CLIP]);
@@ -293,12 +303,13 @@ fn resize(config: &Json, defaults: Defaults) -> Result<Resize> {
         }
     };
     if !config.has("size") {
-        return Ok(if defaults.has_crop && defaults.is_shortest {
-            Resize::Shortest(224)
+        // SigLIP's class takes a number for the shortest edge, though its own size is both.
+        return Ok(if defaults.has_crop {
+            square(defaults.side)
         } else {
             Resize::Squash {
-                height: 224,
-                width: 224,
+                height: defaults.side,
+                width: defaults.side,
             }
         });
     }

@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 
     let mut facts = vec![
         ("model", json!(bundle.path.to_string_lossy())),
-        ("layout", json!(bundle.layout.name())),
+        ("layout", json!(layout(bundle))),
         ("files", files(bundle)),
     ];
     match encoder.image_tower() {
@@ -56,6 +56,15 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
     ]);
     Output::new(arguments.json).facts(&facts)?;
     Ok(Outcome::Done)
+}
+
+/// Of a pair, that of each half.
+fn layout(bundle: &Bundle) -> String {
+    let own = bundle.layout.name();
+    match &bundle.text_bundle {
+        Some(text) => format!("{own}; texts by {}", text.layout.name()),
+        None => own.to_owned(),
+    }
 }
 
 fn files(bundle: &Bundle) -> Value {

@@ -183,6 +183,11 @@ impl ImageTower {
         Embeddings::concat(self.width, &parts)
     }
 
+    /// Whether one graph gives the rows of images and of texts.
+    pub(crate) fn shares_graph_with(&self, text: &TextTower) -> bool {
+        Arc::ptr_eq(&self.graph.graph, text.graph())
+    }
+
     /// Scale and bias of a graph of both towers, from one run: what it multiplies scores by to get its logits.
     ///
     /// `None` if the graph gives no logits. Under softmax the bias is 0 and one score would do; under sigmoid two

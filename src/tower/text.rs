@@ -137,6 +137,11 @@ impl TextTower {
         self.fixed_batch.is_none_or(|batch| batch == count)
     }
 
+    /// The graph.
+    pub(crate) fn graph(&self) -> &Arc<Graph> {
+        &self.graph.graph
+    }
+
     /// The name of the output that gives rows.
     pub(crate) fn output(&self) -> &str {
         &self.graph.output.name

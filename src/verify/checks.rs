@@ -5,7 +5,6 @@ use ndarray::Array2;
 
 use super::compare::distance;
 use super::probes::{self, Picture};
-use crate::bundle::Bundle;
 use crate::embedding::Embeddings;
 use crate::encoder::{DualEncoder, EncoderOptions};
 use crate::error::Result;
@@ -30,7 +29,7 @@ pub struct Check {
     pub detail: String,
 }
 
-/// Looks at what must hold of every model, whatever its reference gives:
+/// Looks at what must hold of the model in `encoder`, which was opened with `options`, whatever its reference gives:
 ///
 /// - rows are of unit length,
 /// - neither a second run nor the batch nor the number of threads changes a row by more than 1e-5 of cosine 1,
@@ -42,29 +41,29 @@ pub struct Check {
 ///
 /// # Cost
 ///
-/// Opens the model twice, one time after the other, and encodes some fifty small pictures and texts.
+/// Opens the model once more, when it has let go of `encoder`, and encodes some fifty small pictures and texts.
 ///
 /// # Errors
 ///
 /// Those of [`DualEncoder::from_bundle`], [`DualEncoder::encode_images`] and [`DualEncoder::encode_texts`].
-pub fn self_check(bundle: &Bundle, options: &EncoderOptions) -> Result<Vec<Check>> {
+pub fn self_check(encoder: DualEncoder, options: &EncoderOptions) -> Result<Vec<Check>> {
+    encoder.require_one_row()?;
     let pictures = probes::pictures()?;
-    let (first, again, alone, copies) = {
-        let encoder = DualEncoder::from_bundle(bundle.clone(), options)?;
-        encoder.require_one_row()?;
-        (
-            Rows::of(&encoder, &pictures, encoder.batch())?,
-            Rows::of(&encoder, &pictures, encoder.batch())?,
-            Rows::of(&encoder, &pictures, 1)?,
-            copies(&encoder, &pictures)?,
-        )
-    };
+    let first = Rows::of(&encoder, &pictures, encoder.batch())?;
+    let again = Rows::of(&encoder, &pictures, encoder.batch())?;
+    let alone = Rows::of(&encoder, &pictures, 1)?;
+    let copies = copies(&encoder, &pictures)?;
+    let bundle = encoder.bundle().clone();
+    drop(encoder);
+
     let threads = if options.threads == 1 { 2 } else { 1 };
     let options = EncoderOptions {
         threads,
+        // What no file states was said when `encoder` was opened.
+        notice: |_| (),
         ..options.clone()
     };
-    let other = DualEncoder::from_bundle(bundle.clone(), &options)?;
+    let other = DualEncoder::from_bundle(bundle, &options)?;
     let other = Rows::of(&other, &pictures, other.batch())?;
     let mut checks = vec![
         first.unit_length(),
