@@ -127,7 +127,10 @@ impl Hub {
             (cached, false) => cached,
         };
         let client = Client::new(&self.endpoint, self.token.clone(), self.notice);
-        match (listing(&client, &repository, model, commit), cached) {
+        match (
+            listing(&client, &repository, model, commit.as_deref()),
+            cached,
+        ) {
             (Ok((commit, files)), _) => {
                 let mut download = Download {
                     client: &client,
@@ -229,18 +232,16 @@ fn listing(
     client: &Client,
     repository: &Repository,
     model: &HubModel,
-    commit: Option<String>,
+    commit: Option<&str>,
 ) -> Result<(String, BTreeSet<String>)> {
-    let kept = commit
-        .as_deref()
-        .and_then(|commit| repository.listing(commit));
-    if let (Some(commit), Some(files)) = (&commit, kept) {
-        return Ok((commit.clone(), files));
+    let kept = commit.and_then(|commit| repository.listing(commit));
+    if let (Some(commit), Some(files)) = (commit, kept) {
+        return Ok((commit.to_owned(), files));
     }
-    let listing = client.listing(model, commit.as_deref().unwrap_or(model.revision()))?;
+    let listing = client.listing(model, commit.unwrap_or(model.revision()))?;
     repository.keep_listing(&listing.commit, &listing.files);
     // What is noted already is not written again: a cache that is complete may be one that nobody may write to.
-    if commit.as_ref() != Some(&listing.commit) {
+    if commit != Some(listing.commit.as_str()) {
         repository.note(model.revision(), &listing.commit)?;
     }
     Ok((listing.commit, listing.files))
@@ -322,18 +323,13 @@ fn look(
 fn unknown_configs(bundle: &Bundle) -> Vec<&'static str> {
     let places = config_places(bundle.layout, bundle.image.is_some(), bundle.text.is_some());
     let is_there = |name: &&str| bundle.path.join(name).is_file();
+    let absent = places.iter().filter(|place| !place.iter().any(is_there));
     let mut unknown = Vec::new();
-    for place in places
-        .iter()
-        .filter(|place| !place.iter().any(|name| is_there(name)))
-    {
+    for name in absent.copied().flatten() {
         // Texts name the first place of how images are prepared once more.
-        let new: Vec<&str> = place
-            .iter()
-            .filter(|name| !unknown.contains(*name))
-            .copied()
-            .collect();
-        unknown.extend(new);
+        if !unknown.contains(name) {
+            unknown.push(*name);
+        }
     }
     unknown
 }
