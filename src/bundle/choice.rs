@@ -173,43 +173,68 @@ pub(crate) fn choose(
     Ok(Some(choice))
 }
 
-/// The configs that a layout reads for the towers that are there, as far as a bundle has them.
+/// The configs that a layout reads for the towers that are there, as far as a bundle has them: each once.
 pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'static str> {
-    let (always, of_image, of_text): (&[_], &[_], &[_]) = match layout {
+    let mut names = Vec::new();
+    let read = config_places(layout, image, text).into_iter().flatten();
+    for name in read.chain(&["diptych.json"]) {
+        if !names.contains(name) {
+            names.push(*name);
+        }
+    }
+    names
+}
+
+/// The same but `diptych.json`, which no published model needs: for each thing that is stated the names of the files
+/// that may state it, of which one is enough.
+pub(crate) fn config_places(
+    layout: Layout,
+    image: bool,
+    text: bool,
+) -> Vec<&'static [&'static str]> {
+    type Places = &'static [&'static [&'static str]];
+    let (always, of_image, of_text): (Places, Places, Places) = match layout {
         Layout::Transformers | Layout::Combined | Layout::ImageAlone => (
-            &["config.json"],
-            &["preprocessor_config.json", "processor_config.json"],
+            &[&["config.json"]],
+            &[&["preprocessor_config.json", "processor_config.json"]],
             &[
-                "tokenizer.json",
-                "tokenizer_config.json",
-                "special_tokens_map.json",
-                // A MobileCLIP is told by how its images are prepared.
-                "preprocessor_config.json",
-                sentence::NAMES[0],
-                sentence::NAMES[1],
-                sentence::NAMES[2],
+                &["tokenizer.json"],
+                &["tokenizer_config.json"],
+                &["special_tokens_map.json"],
+                // A MobileCLIP is told by how its images are prepared; for that, its second place is not read.
+                &["preprocessor_config.json"],
+                &[sentence::NAMES[0]],
+                &[sentence::NAMES[1]],
+                &[sentence::NAMES[2]],
             ],
         ),
         Layout::OpenClip => (
-            &["open_clip_config.json", "model_config.json"],
-            &["preprocess_cfg.json", "preprocess_config.json"],
+            &[&["open_clip_config.json", "model_config.json"]],
+            // Where the first states it too, the others are not read.
+            &[&[
+                "open_clip_config.json",
+                "preprocess_cfg.json",
+                "preprocess_config.json",
+            ]],
             &[
-                "tokenizer.json",
-                "tokenizer_config.json",
-                "special_tokens_map.json",
+                &["tokenizer.json"],
+                &["tokenizer_config.json"],
+                &["special_tokens_map.json"],
             ],
         ),
         Layout::Immich => (
-            &["config.json"],
-            &["visual/preprocess_cfg.json"],
-            &["textual/tokenizer.json", "textual/tokenizer_config.json"],
+            &[&["config.json"]],
+            &[&["visual/preprocess_cfg.json"]],
+            &[
+                &["textual/tokenizer.json"],
+                &["textual/tokenizer_config.json"],
+            ],
         ),
     };
     let towers = [(of_image, image), (of_text, text)];
     let of_towers = towers.into_iter().filter(|(_, is_there)| *is_there);
-    let names = of_towers.flat_map(|(names, _)| names);
-    let names = always.iter().chain(names).copied();
-    names.chain(["diptych.json"]).collect()
+    let places = of_towers.flat_map(|(places, _)| places);
+    always.iter().chain(places).copied().collect()
 }
 
 /// What the graph named `graph` is named in another precision: by its ending where the layout knows such names, otherwise
@@ -534,6 +559,35 @@ mod tests {
             (image.as_str(), text.as_str()),
             ("model_fp16.onnx", "model_fp16.onnx")
         );
+    }
+
+    #[test]
+    fn configs_are_named_once_and_all_but_ours_have_a_place() {
+        for layout in [
+            Layout::Transformers,
+            Layout::Combined,
+            Layout::ImageAlone,
+            Layout::OpenClip,
+            Layout::Immich,
+        ] {
+            for (image, text) in [(true, true), (true, false), (false, true)] {
+                let names = config_names(layout, image, text);
+                let once: BTreeSet<&str> = names.iter().copied().collect();
+                assert_eq!(names.len(), once.len(), "{names:?}");
+                let mut placed: BTreeSet<&str> = config_places(layout, image, text)
+                    .concat()
+                    .into_iter()
+                    .collect();
+                placed.insert("diptych.json");
+                assert_eq!(once, placed);
+            }
+        }
+        let image = config_places(Layout::ImageAlone, true, false);
+        let places: [&[&str]; 2] = [
+            &["config.json"],
+            &["preprocessor_config.json", "processor_config.json"],
+        ];
+        assert_eq!(image, places);
     }
 
     #[test]

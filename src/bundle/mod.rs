@@ -22,7 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use choice::Precisions;
-pub(crate) use choice::{choose, config_names, graph_name};
+pub(crate) use choice::{choose, config_names, config_places, graph_name};
 
 use crate::error::{Error, Result};
 use crate::graph_file;

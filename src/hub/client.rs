@@ -213,9 +213,8 @@ impl Client {
                 Err(error) => return Err(error),
             };
             let status = response.status().as_u16();
-            let may_pass = status == 429 || status >= 500;
             let pause = pause(&response, tries);
-            if !may_pass || tries >= TRIES || pause > LONGEST_PAUSE {
+            if !may_pass(status) || tries >= TRIES || pause > LONGEST_PAUSE {
                 return Err(self.refused(path, &response));
             }
             if pause >= WORTH_SAYING {
@@ -327,6 +326,20 @@ pub(super) fn broken(path: &str, problem: String, way_out: &'static str) -> Erro
         problem,
         way_out,
     }
+}
+
+/// Whether an error is of a hub that is out of reach for now, and no refusal.
+pub(super) fn is_out_of_reach(error: &Error) -> bool {
+    match error {
+        Error::HubUnreachable { .. } => true,
+        Error::HubStatus { status, .. } => may_pass(*status),
+        _ => false,
+    }
+}
+
+/// Whether a hub that answers so may answer otherwise later.
+fn may_pass(status: u16) -> bool {
+    status == 429 || status >= 500
 }
 
 /// How long to wait before the next try: as the hub says, otherwise longer each time.

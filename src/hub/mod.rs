@@ -19,12 +19,13 @@ pub use models::{CachedModel, CachedRevision};
 pub use name::HubModel;
 
 use crate::bundle::{
-    Bundle, BundleOptions, Precisions, Towers, choose, config_names, not_a_bundle,
+    Bundle, BundleOptions, Layout, Precisions, Towers, choose, config_names, config_places,
+    not_a_bundle,
 };
 use crate::error::{Error, Result};
 use crate::{cache as own_cache, graph_file};
 use cache::Repository;
-use client::{Client, broken};
+use client::{Client, broken, is_out_of_reach};
 use download::Download;
 
 /// The hub that is meant where `HF_ENDPOINT` names no other.
@@ -90,6 +91,10 @@ impl Hub {
     /// The cache is asked first: where it has everything, no request is made. A branch stays the commit that it was when
     /// it was first fetched, until the model is removed from the cache.
     ///
+    /// Other programs may have filled the cache with a part of the model, and a config that is missing may change rows.
+    /// So the hub is asked once for the list of files unless every config that is read of such a model is there. While
+    /// the hub is out of reach, and offline, a model that opens without them is used; a notice names them.
+    ///
     /// # Cost
     ///
     /// One request for the list of files, and two for each file that is not there.
@@ -108,36 +113,49 @@ impl Hub {
     ) -> Result<PathBuf> {
         let repository = Repository::new(self.root()?, model);
         let commit = repository.commit(model.revision());
-        if let Some(commit) = &commit {
-            let snapshot = repository.snapshot(commit);
-            let lacks = lacks(&repository, commit, model, options, self.offline)?;
-            match (lacks, self.offline) {
-                (None, _) => return Ok(snapshot),
-                (Some(missing), true) => return Err(not_in_cache(model, missing)),
-                (Some(_), false) => {}
-            }
-        }
-        if self.offline {
-            return Err(not_in_cache(model, "any of its files".to_owned()));
-        }
-        let client = Client::new(&self.endpoint, self.token.clone(), self.notice);
-        let (commit, files) = listing(&client, &repository, model, commit.as_deref())?;
-        let mut download = Download {
-            client: &client,
-            repository: &repository,
-            model,
-            commit: &commit,
-            notice: self.notice,
-            progress,
+        let cached = match &commit {
+            Some(commit) => look(&repository, commit, model, options, self.offline)?,
+            None => Cached::Lacks("any of its files".to_owned()),
         };
-        let snapshot = repository.snapshot(&commit);
-        loop {
-            let missing = missing(&snapshot, &files, model, options)?;
-            if missing.is_empty() {
+        let cached = match (cached, self.offline) {
+            (Cached::Whole(snapshot), _) => return Ok(snapshot),
+            (Cached::Opens(snapshot, unknown), true) => {
+                self.say_unknown(model, &unknown, &"fetching is turned off");
                 return Ok(snapshot);
             }
-            missing.iter().try_for_each(|file| download.fetch(file))?;
+            (Cached::Lacks(missing), true) => return Err(not_in_cache(model, missing)),
+            (cached, false) => cached,
+        };
+        let client = Client::new(&self.endpoint, self.token.clone(), self.notice);
+        match (
+            listing(&client, &repository, model, commit.as_deref()),
+            cached,
+        ) {
+            (Ok((commit, files)), _) => {
+                let mut download = Download {
+                    client: &client,
+                    repository: &repository,
+                    model,
+                    commit: &commit,
+                    notice: self.notice,
+                    progress,
+                };
+                complete(&mut download, &files, options)
+            }
+            (Err(error), Cached::Opens(snapshot, unknown)) if is_out_of_reach(&error) => {
+                self.say_unknown(model, &unknown, &error);
+                Ok(snapshot)
+            }
+            (Err(error), _) => Err(error),
         }
+    }
+
+    /// That a model is used though the hub may have more of it.
+    fn say_unknown(&self, model: &HubModel, unknown: &[&str], why: &dyn fmt::Display) {
+        (self.notice)(&format!(
+            "{model}: used as it is in the cache; rows may differ if the hub has {}, which could not be looked for: {why}",
+            unknown.join(", "),
+        ));
     }
 
     fn root(&self) -> Result<&Path> {
@@ -222,25 +240,57 @@ fn listing(
     }
     let listing = client.listing(model, commit.unwrap_or(model.revision()))?;
     repository.keep_listing(&listing.commit, &listing.files);
-    repository.note(model.revision(), &listing.commit)?;
+    // What is noted already is not written again: a cache that is complete may be one that nobody may write to.
+    if commit != Some(listing.commit.as_str()) {
+        repository.note(model.revision(), &listing.commit)?;
+    }
     Ok((listing.commit, listing.files))
 }
 
-/// What of a commit the cache lacks, in words.
+/// Fetches what a commit's folder lacks, and gives the folder.
+fn complete(
+    download: &mut Download<'_>,
+    files: &BTreeSet<String>,
+    options: &BundleOptions,
+) -> Result<PathBuf> {
+    let snapshot = download.repository.snapshot(download.commit);
+    loop {
+        let missing = missing(&snapshot, files, download.model, options)?;
+        if missing.is_empty() {
+            return Ok(snapshot);
+        }
+        missing.iter().try_for_each(|file| download.fetch(file))?;
+    }
+}
+
+/// What the cache has of a commit.
+enum Cached {
+    /// All that is needed, in this folder.
+    Whole(PathBuf),
+    /// A model that opens, without configs that the hub may have.
+    Opens(PathBuf, Vec<&'static str>),
+    /// Not what is named here, in words.
+    Lacks(String),
+}
+
+/// Looks for a commit in the cache.
 ///
-/// Without a list of the commit's files, what is there must do: offline if it opens; otherwise only if nothing can be
-/// missing, that is, if both towers are there and the configs that no published model goes without.
-fn lacks(
+/// Without a list of the commit's files, what is there must do: offline if it opens; otherwise only if both towers are
+/// there. Which configs the hub has beside those that are there is then not known.
+fn look(
     repository: &Repository,
     commit: &str,
     model: &HubModel,
     options: &BundleOptions,
     offline: bool,
-) -> Result<Option<String>> {
+) -> Result<Cached> {
     let snapshot = repository.snapshot(commit);
     if let Some(files) = repository.listing(commit) {
         let missing = missing(&snapshot, &files, model, options)?;
-        return Ok((!missing.is_empty()).then(|| missing.join(", ")));
+        return Ok(match missing.is_empty() {
+            true => Cached::Whole(snapshot),
+            false => Cached::Lacks(missing.join(", ")),
+        });
     }
     let mut options = options.clone();
     if !offline {
@@ -252,32 +302,36 @@ fn lacks(
     }
     let bundle = match Bundle::open_with(&snapshot, &options) {
         Ok(bundle) => bundle,
-        Err(error) => return Ok(Some(format!("what it needs ({error})"))),
+        Err(error) => return Ok(Cached::Lacks(format!("what it needs ({error})"))),
     };
     let has_towers = match options.towers {
         Towers::Image => bundle.image.is_some(),
         Towers::Text => bundle.text.is_some(),
         // A graph of an image tower alone is whole.
-        Towers::All if bundle.layout == crate::bundle::Layout::ImageAlone => true,
+        Towers::All if bundle.layout == Layout::ImageAlone => true,
         Towers::All => offline || bundle.image.is_some() && bundle.text.is_some(),
     };
-    if !has_towers {
-        return Ok(Some("a graph of a tower".to_owned()));
-    }
-    let is_there = |name: &&str| snapshot.join(name).is_file();
-    let usual = usual_configs(&bundle);
-    let absent = usual.iter().find(|name| !offline && !is_there(name));
-    Ok(absent.map(|name| (*name).to_owned()))
+    let unknown = unknown_configs(&bundle);
+    Ok(match (has_towers, unknown.is_empty()) {
+        (false, _) => Cached::Lacks("a graph of a tower".to_owned()),
+        (true, true) => Cached::Whole(snapshot),
+        (true, false) => Cached::Opens(snapshot, unknown),
+    })
 }
 
-/// The configs that a published model of this layout has, though it could be opened without.
-fn usual_configs(bundle: &Bundle) -> &'static [&'static str] {
-    use crate::bundle::Layout::{Combined, ImageAlone, Immich, OpenClip, Transformers};
-    match (bundle.layout, bundle.text.is_some()) {
-        (Transformers | Combined | ImageAlone, true) => &["config.json", "tokenizer_config.json"],
-        (Transformers | Combined | ImageAlone, false) => &["config.json"],
-        (Immich | OpenClip, _) => &[],
+/// The configs that a bundle of this layout may have and this one has not, nor another in their place.
+fn unknown_configs(bundle: &Bundle) -> Vec<&'static str> {
+    let places = config_places(bundle.layout, bundle.image.is_some(), bundle.text.is_some());
+    let is_there = |name: &&str| bundle.path.join(name).is_file();
+    let absent = places.iter().filter(|place| !place.iter().any(is_there));
+    let mut unknown = Vec::new();
+    for name in absent.copied().flatten() {
+        // Texts name the first place of how images are prepared once more.
+        if !unknown.contains(name) {
+            unknown.push(*name);
+        }
     }
+    unknown
 }
 
 /// The files that are needed and not in the folder. Those that graphs name are known once the graphs are there.

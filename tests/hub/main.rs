@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod part;
 mod server;
 
 use std::fs;
@@ -119,9 +120,13 @@ fn of_folder(user: &User, bundle: &str, arguments: &[&str]) -> String {
     )
 }
 
-/// Puts a golden bundle into a cache by hand, as Python's programs do.
+/// Puts a golden bundle into a cache by hand, as Python's programs do, as the hub's model.
 fn write_as_python(root: &Path, bundle: &str) {
-    let repository = root.join("models--someone--tiny");
+    write_model_as_python(root, MODEL, bundle);
+}
+
+fn write_model_as_python(root: &Path, model: &str, bundle: &str) {
+    let repository = root.join(format!("models--{}", model.replace('/', "--")));
     let snapshot = repository.join("snapshots").join(COMMIT);
     fs::create_dir_all(repository.join("blobs")).unwrap();
     fs::create_dir_all(repository.join("refs")).unwrap();
@@ -317,19 +322,25 @@ fn the_cache_is_laid_out_as_pythons() {
 
 #[test]
 fn what_python_fetched_is_used() {
-    let hub = Hub::with(BUNDLE);
-    for offline in [&[][..], &["--offline"]] {
-        let user = User::of(&hub);
-        write_as_python(&user.home.path().join("hub"), BUNDLE);
-        let photo = photo();
-        let arguments = [&["embed", &photo, "--text", "a cat"], offline].concat();
-        assert_eq!(
-            assert_works(&user.run(&arguments)),
-            of_folder(&user, BUNDLE, &arguments)
-        );
+    for bundle in ["immich", "open-clip"] {
+        let hub = Hub::with(bundle);
+        for offline in [&[][..], &["--offline"]] {
+            let user = User::of(&hub);
+            write_as_python(&user.home.path().join("hub"), bundle);
+            let photo = photo();
+            let arguments = [&["embed", &photo, "--text", "a cat"], offline].concat();
+            let output = user.run(&arguments);
+            assert_eq!(assert_works(&output), of_folder(&user, bundle, &arguments));
+            assert!(
+                !stderr(&output).contains("looked for"),
+                "{}",
+                stderr(&output)
+            );
+        }
+        assert_eq!(hub.log(), [], "{bundle}");
     }
-    assert_eq!(hub.log(), []);
     // A part of it: the rest is fetched.
+    let hub = Hub::with(BUNDLE);
     let user = User::of(&hub);
     write_as_python(&user.home.path().join("hub"), BUNDLE);
     fs::remove_file(user.snapshot().join("onnx/vision_model.onnx")).unwrap();

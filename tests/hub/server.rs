@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -63,8 +62,12 @@ pub(crate) enum Fault {
 /// Decides what goes wrong: told the request, and how often the same was made before.
 type Trouble = dyn Fn(&Request, usize) -> Option<Fault> + Send + Sync;
 
+/// The files of a model, by name.
+type Files = BTreeMap<String, Vec<u8>>;
+
 struct State {
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// By the names of their models.
+    files: Mutex<BTreeMap<String, Files>>,
     listed: Mutex<Vec<String>>,
     log: Mutex<Vec<Request>>,
     trouble: Box<Trouble>,
@@ -92,7 +95,7 @@ impl Hub {
         let (hub, contents) = (listener(), listener());
         let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(State {
-            files: Mutex::new(files(&golden("bundles").join(bundle))),
+            files: Mutex::new(BTreeMap::from([(MODEL.to_owned(), files(bundle))])),
             listed: Mutex::new(vec![".gitattributes".to_owned(), "README.md".to_owned()]),
             log: Mutex::default(),
             trouble: Box::new(trouble),
@@ -108,16 +111,21 @@ impl Hub {
         }
     }
 
+    /// Adds a model, with the golden bundle of that name.
+    pub(crate) fn add(&self, model: &str, bundle: &str) {
+        let mut files_of = self.state.files.lock().unwrap();
+        files_of.insert(model.to_owned(), files(bundle));
+    }
+
     /// Adds a file, as a copy of another.
     pub(crate) fn copy(&self, from: &str, to: &str) {
-        let mut files = self.state.files.lock().unwrap();
-        let content = files[from].clone();
-        files.insert(to.to_owned(), content);
+        self.replace(to, self.content(from));
     }
 
     /// Puts another content into the place of a file.
     pub(crate) fn replace(&self, file: &str, content: Vec<u8>) {
         let mut files = self.state.files.lock().unwrap();
+        let files = files.get_mut(MODEL).unwrap();
         files.insert(file.to_owned(), content);
     }
 
@@ -127,7 +135,7 @@ impl Hub {
     }
 
     pub(crate) fn content(&self, file: &str) -> Vec<u8> {
-        self.state.files.lock().unwrap()[file].clone()
+        self.state.files.lock().unwrap()[MODEL][file].clone()
     }
 
     /// All that was asked until now.
@@ -169,12 +177,14 @@ fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The files of a golden bundle.
+fn files(bundle: &str) -> Files {
+    let folder = golden("bundles").join(bundle);
     let mut files = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(folder) {
+    for entry in walkdir::WalkDir::new(&folder) {
         let entry = entry.unwrap();
         if entry.file_type().is_file() {
-            let name = entry.path().strip_prefix(folder).unwrap();
+            let name = entry.path().strip_prefix(&folder).unwrap();
             files.insert(
                 name.to_str().unwrap().replace('\\', "/"),
                 fs::read(entry.path()).unwrap(),
@@ -229,16 +239,20 @@ fn answer(mut stream: TcpStream, state: &State, is_of_content: bool) -> std::io:
         }
         _ => {}
     }
-    let files = state.files.lock().unwrap().clone();
+    let files_of = state.files.lock().unwrap().clone();
     if is_of_content {
-        let content = files
+        let content = files_of
             .values()
+            .flat_map(Files::values)
             .find(|content| request.path.ends_with(&sha256(content)));
         return match content {
             Some(content) => send(&mut stream, &request, content, "", fault.as_ref()),
             None => head(&mut stream, 404, "content-length: 0\r\n"),
         };
     }
+    let is_meant = |model: &&String| request.path.contains(&format!("/{model}/"));
+    let model = files_of.keys().find(is_meant).map_or(MODEL, String::as_str);
+    let files = &files_of[model];
     let names = files
         .keys()
         .chain(state.listed.lock().unwrap().iter())
@@ -246,7 +260,7 @@ fn answer(mut stream: TcpStream, state: &State, is_of_content: bool) -> std::io:
         .collect::<Vec<_>>();
     if let Some(revision) = request
         .path
-        .strip_prefix(&format!("/api/models/{MODEL}/revision/"))
+        .strip_prefix(&format!("/api/models/{model}/revision/"))
     {
         if !["main", "v1", COMMIT].contains(&revision) {
             return head(
@@ -265,7 +279,7 @@ fn answer(mut stream: TcpStream, state: &State, is_of_content: bool) -> std::io:
     }
     let file = request
         .path
-        .strip_prefix(&format!("/{MODEL}/resolve/{COMMIT}/"));
+        .strip_prefix(&format!("/{model}/resolve/{COMMIT}/"));
     match file.and_then(|file| Some((file, files.get(file)?))) {
         None => {
             let code = if file.is_some() {
