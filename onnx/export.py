@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import clip_tokenizer
-from torch_models import OpenClipTower, embeddings, export
+from torch_models import OpenClipTower, context_length, embeddings, export
 
 # The weights of a graph beyond this go into a file of their own: a file of the format holds less than 2 GiB.
 LARGEST_GRAPH = 1 << 30
@@ -56,7 +56,7 @@ class Transformers:
         self.tokenizer = AutoTokenizer.from_pretrained(name)
         config = AutoConfig.from_pretrained(name)
         self.is_sigmoid = config.model_type.startswith("siglip")
-        self.context = min(self.tokenizer.model_max_length, config.text_config.max_position_embeddings)
+        self.context = context_length(config, self.tokenizer)
 
     def image(self):
         """The image tower with an input for it."""

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from torch_models import embeddings, geometry
+from torch_models import context_length, embeddings, geometry
 
 PROBES = Path(__file__).resolve().parents[1] / "src/verify/probes"
 
@@ -46,7 +46,7 @@ class Transformers:
         self.tokenizer = AutoTokenizer.from_pretrained(name)
         config = AutoConfig.from_pretrained(name)
         self.is_sigmoid = config.model_type.startswith("siglip")
-        self.context = min(self.tokenizer.model_max_length, config.text_config.max_position_embeddings)
+        self.context = context_length(config, self.tokenizer)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         output = self.processor(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
@@ -201,18 +201,28 @@ def text_record(model, text: str) -> dict:
     return {"text": text, "ids": ids, "padding": padding, "row": model.text_row(text).tolist()}
 
 
+def probes() -> tuple[list[str], list[str]]:
+    """The files of the pictures, and the texts: the hard ones, then the captions of photos."""
+    listed = json.loads((PROBES / "probes.json").read_text(encoding="utf-8"))
+    captions = [about["caption"] for about in listed["pictures"] if about["caption"]]
+    return [about["file"] for about in listed["pictures"]], listed["texts"] + captions
+
+
+def versions(library: str) -> dict:
+    """Python's and those of all that decides a library's numbers."""
+    packages = {name: importlib.metadata.version(name) for name in VERSIONS[library]}
+    return {"python": platform.python_version()} | packages
+
+
 @torch.no_grad()
 def record(model, library: str) -> dict:
-    probes = json.loads((PROBES / "probes.json").read_text(encoding="utf-8"))
-    captions = [about["caption"] for about in probes["pictures"] if about["caption"]]
+    files, texts = probes()
     bias = getattr(model.model, "logit_bias", None)
-    made_by = {"python": platform.python_version()}
-    made_by |= {name: importlib.metadata.version(name) for name in VERSIONS[library]}
     return {
         "format": 1,
-        "made_by": made_by,
-        "images": [image_record(model, about["file"]) for about in probes["pictures"]],
-        "texts": [text_record(model, text) for text in probes["texts"] + captions] if hasattr(model, "ids") else None,
+        "made_by": versions(library),
+        "images": [image_record(model, file) for file in files],
+        "texts": [text_record(model, text) for text in texts] if hasattr(model, "ids") else None,
         "activation": "sigmoid" if model.is_sigmoid else "softmax",
         "scale": float(model.model.logit_scale.exp()) if hasattr(model.model, "logit_scale") else None,
         "bias": None if bias is None else float(bias),

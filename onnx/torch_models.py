@@ -14,6 +14,17 @@ def embeddings(output) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 
+# The longest texts that a family was trained on, where its files state more: Chinese-CLIP's are the 512 of the BERT that
+# its training began with, cn_clip's `context_length` is 52.
+LONGEST_CONTEXT = {"chinese_clip": 52}
+
+
+def context_length(config, tokenizer) -> int:
+    """How many tokens a text of a model of transformers may have."""
+    stated = [tokenizer.model_max_length, config.text_config.max_position_embeddings]
+    return min([*stated, LONGEST_CONTEXT.get(config.model_type, stated[0])])
+
+
 def geometry(transform) -> list:
     """The steps of open_clip's transform that come before a picture becomes RGB and then values."""
     from open_clip.transform import MaybeConvertMode

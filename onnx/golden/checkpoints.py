@@ -23,6 +23,7 @@ import bundle
 import bundles_open_clip
 import bundles_transformers
 import bundles_vision
+import families_transformers
 import tokenizers_small
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "tests/golden/clip-tokenizer"
@@ -69,6 +70,7 @@ def main() -> None:
         for make, write in [
             (bundles_transformers.transformers_clip, write_transformers),
             (bundles_transformers.siglip_stated, write_transformers),
+            (families_transformers.chinese_clip, write_transformers),
             (bundles_vision.dinov2_with_registers, write_transformers),
             (bundles_vision.dinov3, write_transformers),
             (bundles_open_clip.open_clip, write_open_clip),

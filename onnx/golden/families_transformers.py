@@ -219,6 +219,7 @@ def chinese_clip(sources: Sources) -> Bundle:
         note="Chinese-CLIP: WordPiece, 52 tokens by family where its files state 512; squash, no crop; scale in the graph",
         images=reference.TransformersImages(folder, ChineseCLIPImageProcessorPil),
         texts=reference.TransformersTexts(AutoTokenizer.from_pretrained(folder), True, 52),
+        model=model,
         encode_images=clip_image_rows(model),
         encode_texts=clip_text_rows(model),
         image_graph="onnx/model.onnx",
