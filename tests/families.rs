@@ -424,6 +424,46 @@ fn whether_a_graph_hides_padding_is_found() {
     }
 }
 
+/// Whether a CLIP of transformers sees its padding is asked of the graph, and of nothing that files say of images.
+#[test]
+fn padding_that_is_seen_is_what_open_clip_trains_with() {
+    let edited = |name: &str, normalizes: bool| {
+        let folder = copy_bundle(name);
+        let mut config = read(&folder, "preprocessor_config.json");
+        config["do_normalize"] = json!(normalizes);
+        write(&folder, "preprocessor_config.json", &config);
+        folder
+    };
+    let pads = |folder: &TempDir| {
+        let encoder = DualEncoder::open_with(folder.path(), &silent()).unwrap();
+        let said = encoder.bundle().unstated.iter().map(ToString::to_string);
+        let said = said.filter(|line| line.contains("what pads texts")).count();
+        let tokenizer = encoder.text_tower().unwrap().tokenizer();
+        let end = tokenizer.id("<|endoftext|>").unwrap();
+        let pad = tokenizer.settings().pad_id;
+        (pad == end, pad == 0, said)
+    };
+    // MobileCLIP 2 S3, S4 and L-14 have no causal mask, and images that are normalised.
+    let seeing = edited("mobileclip-transformers", true);
+    assert_eq!(pads(&seeing), (false, true, 1));
+    let encoder = DualEncoder::open_with(seeing.path(), &silent()).unwrap();
+    let rows = encoder.encode_texts(&texts()).unwrap();
+    let expected = golden("expected/mobileclip-transformers/text_rows.npy");
+    assert_rows(&rows, &cut(&expected, 24), "padded with 0");
+    // MobileCLIP B has one, and images that are not.
+    for normalizes in [false, true] {
+        assert_eq!(
+            pads(&edited("transformers-clip", normalizes)),
+            (true, false, 0)
+        );
+    }
+    // What is stated is taken.
+    let stated =
+        json!({"text": {"pad_id": read(&seeing, "config.json")["text_config"]["pad_token_id"]}});
+    write(&seeing, "diptych.json", &stated);
+    assert_eq!(pads(&seeing), (true, false, 0));
+}
+
 /// Where files and training disagree, every run says what was taken.
 #[test]
 fn what_was_taken_is_said() {
@@ -450,7 +490,7 @@ fn what_was_taken_is_said() {
     assert!(
         about(
             "mobileclip-transformers",
-            "id 0, as it was trained, and not \"<|endoftext|>\""
+            "id 0, as open_clip trains, and not \"<|endoftext|>\""
         ),
         "{said:?}"
     );

@@ -183,8 +183,6 @@ pub(crate) fn config_names(layout: Layout, image: bool, text: bool) -> Vec<&'sta
                 "tokenizer.json",
                 "tokenizer_config.json",
                 "special_tokens_map.json",
-                // A MobileCLIP is told by how its images are prepared.
-                "preprocessor_config.json",
                 sentence::NAMES[0],
                 sentence::NAMES[1],
                 sentence::NAMES[2],

@@ -19,6 +19,8 @@ pub(super) struct TextRules {
     pub(super) prefix: &'static str,
     /// Whether a text's values are brought to mean 0 and variance 1.
     pub(super) has_layer_norm: bool,
+    /// The id that models whose texts see their padding were trained with, whatever tokenizer is published beside them.
+    pub(super) trained_pad: Option<u32>,
 }
 
 const PLAIN: TextRules = TextRules {
@@ -28,6 +30,14 @@ const PLAIN: TextRules = TextRules {
     hides_padding: false,
     prefix: "",
     has_layer_norm: false,
+    trained_pad: None,
+};
+
+/// Most have a causal mask, and no padding is seen. The few without one, such as MobileCLIP, were trained by open_clip,
+/// which pads with 0, while the tokenizer of transformers beside them names CLIP's end token.
+const CLIP: TextRules = TextRules {
+    trained_pad: Some(0),
+    ..PLAIN
 };
 
 /// Trained on texts padded to 64 tokens. Configs leave the length out where it is `SiglipTextConfig`'s default, which is
@@ -61,7 +71,8 @@ const NOMIC: TextRules = TextRules {
     ..PLAIN
 };
 
-const FAMILIES: [(&str, TextRules); 5] = [
+const FAMILIES: [(&str, TextRules); 6] = [
+    ("clip", CLIP),
     ("siglip", SIGLIP),
     ("siglip2", SIGLIP),
     ("chinese_clip", CHINESE_CLIP),
@@ -100,7 +111,8 @@ mod tests {
         assert_eq!(text_rules("siglip2"), SIGLIP);
         assert_eq!(text_rules("jina_clip_text"), JINA_CLIP);
         assert_eq!(text_rules("siglipper"), PLAIN);
-        assert_eq!(text_rules("clip"), PLAIN);
+        assert_eq!(text_rules("clip_text_model"), CLIP);
+        assert_eq!(text_rules("clipseg"), PLAIN);
         assert_eq!(text_rules(""), PLAIN);
     }
 }

@@ -149,6 +149,8 @@ pub struct TextConfig {
     pub hides_padding: bool,
     /// What padding is made of.
     pub pad: Pad,
+    /// The id that padding is made of where a graph is found to see it, in place of `pad`.
+    pub trained_pad: Option<u32>,
     /// The token replaced by id 0 (open_clip's `strip_sep_token`), where there is one.
     pub stripped_token: Option<String>,
     /// The size of the vocabulary that the text tower was made for, where stated.

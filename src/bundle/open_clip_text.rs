@@ -83,6 +83,7 @@ pub(super) fn files(
         is_padded_full: true,
         hides_padding: false,
         pad: pad(kind, path, &configs)?,
+        trained_pad: None,
         stripped_token: stripped(kind, kwargs.as_ref(), &configs)?,
         vocabulary_size: vocabulary_size(&text_cfg, graph)?,
         language,
