@@ -17,6 +17,8 @@ pub(super) struct TextRules {
     pub(super) hides_padding: bool,
     /// What stands before a text that looks for images, in families whose texts say what they are for.
     pub(super) prefix: &'static str,
+    /// Whether the text tower's own pooled output is a text's row, as that of a BERT most often is not.
+    pub(super) is_pooled: bool,
     /// Whether a text's values are brought to mean 0 and variance 1.
     pub(super) has_layer_norm: bool,
     /// The id that models whose texts see their padding were trained with, whatever tokenizer is published beside them.
@@ -29,6 +31,7 @@ const PLAIN: TextRules = TextRules {
     is_padded_full: false,
     hides_padding: false,
     prefix: "",
+    is_pooled: false,
     has_layer_norm: false,
     trained_pad: None,
 };
@@ -36,6 +39,7 @@ const PLAIN: TextRules = TextRules {
 /// Most have a causal mask, and no padding is seen. The few without one, such as MobileCLIP, were trained by open_clip,
 /// which pads with 0, while the tokenizer of transformers beside them names CLIP's end token.
 const CLIP: TextRules = TextRules {
+    is_pooled: true,
     trained_pad: Some(0),
     ..PLAIN
 };
@@ -45,6 +49,13 @@ const CLIP: TextRules = TextRules {
 const SIGLIP: TextRules = TextRules {
     usual_context: Some(64),
     is_padded_full: true,
+    is_pooled: true,
+    ..PLAIN
+};
+
+/// CLIP's classes, of which none is without a causal mask.
+const META_CLIP_2: TextRules = TextRules {
+    is_pooled: true,
     ..PLAIN
 };
 
@@ -71,8 +82,9 @@ const NOMIC: TextRules = TextRules {
     ..PLAIN
 };
 
-const FAMILIES: [(&str, TextRules); 6] = [
+const FAMILIES: [(&str, TextRules); 7] = [
     ("clip", CLIP),
+    ("metaclip_2", META_CLIP_2),
     ("siglip", SIGLIP),
     ("siglip2", SIGLIP),
     ("chinese_clip", CHINESE_CLIP),

@@ -89,6 +89,8 @@ pub(super) fn files(
         language,
         prefix: String::new(),
         rows: None,
+        refused_rows: None,
+        is_pooled: true,
         has_layer_norm: false,
     };
     Ok(Text {

@@ -122,6 +122,8 @@ pub(super) fn files(
             vocabulary_size: vocabulary_size(config)?,
             prefix: rules.prefix.to_owned(),
             rows: sentence.rows,
+            refused_rows: sentence.refused_rows,
+            is_pooled: rules.is_pooled,
             has_layer_norm: rules.has_layer_norm,
         },
     })

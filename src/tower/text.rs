@@ -21,9 +21,11 @@ const OUTPUTS: [&str; 7] = [
     "text_features",
     "sentence_embedding",
     "embedding",
-    "pooler_output",
+    POOLER,
     "output",
 ];
+/// The output of transformers' own pooling: of a BERT the class token's row through a layer.
+const POOLER: &str = "pooler_output";
 /// How many of these can be nothing but a text's row.
 const WHOLE: usize = 5;
 
@@ -53,8 +55,8 @@ pub struct TextRows {
 impl TextTower {
     /// `side` is that of the bundle's images, for a graph that takes both.
     pub(crate) fn new(graph: Arc<Graph>, files: &TextFiles, side: (usize, usize)) -> Result<Self> {
-        let rows = files.text.rows;
-        let mut graph = RowGraph::new(graph, Role::Ids, |graph| output(graph, rows), side)?;
+        let config = &files.text;
+        let mut graph = RowGraph::new(graph, Role::Ids, |graph| output(graph, config), side)?;
         graph.has_layer_norm = files.text.has_layer_norm;
         let port = graph
             .port(Role::Ids)
@@ -295,16 +297,23 @@ impl TextTower {
     }
 }
 
-/// The output that rows come from: one that holds a text's row, otherwise `rows` of one that holds every token's.
+/// The output that rows come from: one that holds a text's row, otherwise what files say of one that holds every token's.
 ///
 /// A pooled output of BERT's own comes last, since few were trained to be a text's row: where files say how rows of
-/// tokens are pooled, they are.
-fn output(graph: &Graph, rows: Option<Rows>) -> Result<Output> {
-    const EXPECTED: &str = "1_Pooling/config.json, or \"text\": {\"rows\": \"mean\"} (or \"cls\") in diptych.json, which \
-                            says how rows of tokens become a text's";
-    let whole = named_rows(graph, &OUTPUTS[..WHOLE]).is_some();
-    match (rows, token_output(graph)) {
-        (Some(rows @ (Rows::Cls | Rows::Mean)), Some(port)) if !whole => Ok(Output {
+/// tokens are pooled, they are, and where none does, it is taken of families alone whose row it is.
+fn output(graph: &Graph, config: &TextConfig) -> Result<Output> {
+    const EXPECTED: &str = "1_Pooling/config.json, or \"text\": {\"rows\": \"mean\"} (or \"cls\", or \"pooled\" for a \
+                            pooler_output) in diptych.json, which says how rows of tokens become a text's";
+    let asked = || interface(graph, "outputs", graph.outputs(), EXPECTED);
+    if named_rows(graph, &OUTPUTS[..WHOLE]).is_some() {
+        return row_output(graph, &OUTPUTS);
+    }
+    let tokens = token_output(graph);
+    if let (Some(refused), true) = (&config.refused_rows, leaves_pooling(graph)) {
+        return Err(refused.error());
+    }
+    match (config.rows, tokens) {
+        (Some(rows @ (Rows::Cls | Rows::Mean)), Some(port)) => Ok(Output {
             name: port.name.clone(),
             pooling: Some(Pooling {
                 rows,
@@ -312,11 +321,20 @@ fn output(graph: &Graph, rows: Option<Rows>) -> Result<Output> {
                 parts: None,
             }),
         }),
-        (_, tokens) => row_output(graph, &OUTPUTS).map_err(|error| match tokens {
-            Some(_) => interface(graph, "outputs", graph.outputs(), EXPECTED),
-            None => error,
-        }),
+        (_, None) => row_output(graph, &OUTPUTS),
+        (rows, Some(_)) => {
+            let output = row_output(graph, &OUTPUTS).map_err(|_| asked())?;
+            let is_row = rows.is_some() || config.is_pooled || output.name != POOLER;
+            is_row.then_some(output).ok_or_else(asked)
+        }
     }
+}
+
+/// Whether what files say of rows of tokens is yet to be done: a graph gives such rows, or no others but BERT's pooled
+/// ones.
+fn leaves_pooling(graph: &Graph) -> bool {
+    let is_pooler = |output: Output| output.name == POOLER;
+    token_output(graph).is_some() || row_output(graph, &OUTPUTS).is_ok_and(is_pooler)
 }
 
 /// The tokenizer with all that configs and graph say together.
