@@ -150,13 +150,18 @@ impl DualEncoder {
     /// # Errors
     ///
     /// Those of [`DualEncoder::open_with`], except those of opening the bundle.
-    pub fn from_bundle(bundle: Bundle, options: &EncoderOptions) -> Result<Self> {
+    pub fn from_bundle(mut bundle: Bundle, options: &EncoderOptions) -> Result<Self> {
         require(&bundle, options.towers)?;
         for unstated in &bundle.unstated {
             let folder = bundle.folder_of(unstated).display();
             (options.notice)(&format!("{folder}: {unstated}"));
         }
         let (image, text) = open_towers(&bundle, options)?;
+        let found = text.as_ref().and_then(TextTower::unstated);
+        if let Some(unstated) = found.filter(|found| !bundle.unstated.contains(found)) {
+            (options.notice)(&format!("{}: {unstated}", bundle.path.display()));
+            bundle.unstated.push(unstated.clone());
+        }
         let mut encoder = Self {
             calibration: stated(&bundle),
             bundle,

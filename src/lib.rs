@@ -81,8 +81,8 @@ mod wheel;
 mod zero_shot;
 
 pub use bundle::{
-    Activation, Bundle, BundleOptions, Head, ImageFiles, Layout, Pad, Precisions, TextConfig,
-    TextFiles, Towers, Unstated,
+    Activation, Bundle, BundleOptions, Head, ImageFiles, Layout, Pad, Precisions, Refused,
+    TextConfig, TextFiles, Towers, Unstated,
 };
 pub use clean::Cleaning;
 pub use cluster::Clusters;

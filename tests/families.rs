@@ -410,6 +410,64 @@ fn pooling_that_no_file_states_is_asked_for() {
     assert!((other.row(0)[0] - rows.row(2)[0]).abs() > 1e-3);
 }
 
+/// Of a BERT, `pooler_output` is a text's row only where somebody says so; of a SigLIP it is without a word.
+#[test]
+fn a_pooled_output_beside_tokens_is_asked_about() {
+    let folder = copy_bundle("siglip2-gemma");
+    let expected = cut(&golden("expected/siglip2-gemma/text_rows.npy"), 24);
+    let encode =
+        |folder: &TempDir| DualEncoder::open_with(folder.path(), &silent())?.encode_texts(&texts());
+    assert_rows(&encode(&folder).unwrap(), &expected, "of its family");
+
+    let mut config = read(&folder, "config.json");
+    config["model_type"] = json!("bert");
+    write(&folder, "config.json", &config);
+    let mut text = json!({"context_length": 64, "padding": "full"});
+    write(&folder, "diptych.json", &json!({"text": text}));
+    let found = message(&encode(&folder).unwrap_err());
+    assert!(
+        found.contains("pooler_output") && found.contains("1_Pooling/config.json"),
+        "{found}"
+    );
+    text["rows"] = json!("pooled");
+    write(&folder, "diptych.json", &json!({"text": text}));
+    assert_rows(&encode(&folder).unwrap(), &expected, "as stated");
+    text["rows"] = json!("cls");
+    write(&folder, "diptych.json", &json!({"text": text}));
+    let other = encode(&folder).unwrap().scores(&expected).unwrap();
+    assert!(other[[0, 0]] < 0.99, "{}", other[[0, 0]]);
+}
+
+/// Modes of pooling and modules that are not known here matter only where the graph leaves them to be done.
+#[test]
+fn what_a_graph_has_pooled_is_not_pooled_again() {
+    const MODES: &str = r#"{"pooling_mode_mean_tokens": false, "pooling_mode_lasttoken": true}"#;
+    const MODULES: &str = r#"[{"type": "sentence_transformers.models.Transformer"},
+        {"type": "sentence_transformers.models.Dense"}]"#;
+    for (file, text, key) in [
+        ("1_Pooling/config.json", MODES, "pooling_mode_lasttoken"),
+        ("modules.json", MODULES, "models.Dense"),
+    ] {
+        let spoil = |name: &str| {
+            let folder = copy_bundle(name);
+            fs::create_dir_all(folder.path().join("1_Pooling")).unwrap();
+            let mean = r#"{"pooling_mode": "mean"}"#;
+            fs::write(folder.path().join("1_Pooling/config.json"), mean).unwrap();
+            fs::write(folder.path().join(file), text).unwrap();
+            folder
+        };
+        let left = DualEncoder::open_with(spoil("nomic-text").path(), &silent());
+        let found = message(&left.unwrap_err());
+        assert!(found.contains(file) && found.contains(key), "{found}");
+
+        let done = spoil("tinyclip");
+        let encoder = DualEncoder::open_with(done.path(), &silent()).unwrap();
+        let rows = encoder.encode_texts(&texts()).unwrap();
+        let expected = cut(&golden("expected/tinyclip/text_rows.npy"), 24);
+        assert_rows(&rows, &expected, file);
+    }
+}
+
 /// A graph without a mask is tried: one makes its own, the other takes padding for words.
 #[test]
 fn whether_a_graph_hides_padding_is_found() {
@@ -422,6 +480,46 @@ fn whether_a_graph_hides_padding_is_found() {
         let tower = encoder.text_tower().unwrap();
         assert_eq!(tower.hides_padding().unwrap(), hides, "{name}");
     }
+}
+
+/// Whether a CLIP of transformers sees its padding is asked of the graph, and of nothing that files say of images.
+#[test]
+fn padding_that_is_seen_is_what_open_clip_trains_with() {
+    let edited = |name: &str, normalizes: bool| {
+        let folder = copy_bundle(name);
+        let mut config = read(&folder, "preprocessor_config.json");
+        config["do_normalize"] = json!(normalizes);
+        write(&folder, "preprocessor_config.json", &config);
+        folder
+    };
+    let pads = |folder: &TempDir| {
+        let encoder = DualEncoder::open_with(folder.path(), &silent()).unwrap();
+        let said = encoder.bundle().unstated.iter().map(ToString::to_string);
+        let said = said.filter(|line| line.contains("what pads texts")).count();
+        let tokenizer = encoder.text_tower().unwrap().tokenizer();
+        let end = tokenizer.id("<|endoftext|>").unwrap();
+        let pad = tokenizer.settings().pad_id;
+        (pad == end, pad == 0, said)
+    };
+    // MobileCLIP 2 S3, S4 and L-14 have no causal mask, and images that are normalised.
+    let seeing = edited("mobileclip-transformers", true);
+    assert_eq!(pads(&seeing), (false, true, 1));
+    let encoder = DualEncoder::open_with(seeing.path(), &silent()).unwrap();
+    let rows = encoder.encode_texts(&texts()).unwrap();
+    let expected = golden("expected/mobileclip-transformers/text_rows.npy");
+    assert_rows(&rows, &cut(&expected, 24), "padded with 0");
+    // MobileCLIP B has one, and images that are not.
+    for normalizes in [false, true] {
+        assert_eq!(
+            pads(&edited("transformers-clip", normalizes)),
+            (true, false, 0)
+        );
+    }
+    // What is stated is taken.
+    let stated =
+        json!({"text": {"pad_id": read(&seeing, "config.json")["text_config"]["pad_token_id"]}});
+    write(&seeing, "diptych.json", &stated);
+    assert_eq!(pads(&seeing), (true, false, 0));
 }
 
 /// Where files and training disagree, every run says what was taken.
@@ -450,7 +548,7 @@ fn what_was_taken_is_said() {
     assert!(
         about(
             "mobileclip-transformers",
-            "id 0, as it was trained, and not \"<|endoftext|>\""
+            "id 0, as open_clip trains, and not \"<|endoftext|>\""
         ),
         "{said:?}"
     );

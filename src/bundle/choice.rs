@@ -201,8 +201,6 @@ pub(crate) fn config_places(
                 &["tokenizer.json"],
                 &["tokenizer_config.json"],
                 &["special_tokens_map.json"],
-                // A MobileCLIP is told by how its images are prepared; for that, its second place is not read.
-                &["preprocessor_config.json"],
                 &[sentence::NAMES[0]],
                 &[sentence::NAMES[1]],
                 &[sentence::NAMES[2]],

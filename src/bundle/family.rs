@@ -17,8 +17,12 @@ pub(super) struct TextRules {
     pub(super) hides_padding: bool,
     /// What stands before a text that looks for images, in families whose texts say what they are for.
     pub(super) prefix: &'static str,
+    /// Whether the text tower's own pooled output is a text's row, as that of a BERT most often is not.
+    pub(super) is_pooled: bool,
     /// Whether a text's values are brought to mean 0 and variance 1.
     pub(super) has_layer_norm: bool,
+    /// The id that models whose texts see their padding were trained with, whatever tokenizer is published beside them.
+    pub(super) trained_pad: Option<u32>,
 }
 
 const PLAIN: TextRules = TextRules {
@@ -27,7 +31,17 @@ const PLAIN: TextRules = TextRules {
     is_padded_full: false,
     hides_padding: false,
     prefix: "",
+    is_pooled: false,
     has_layer_norm: false,
+    trained_pad: None,
+};
+
+/// Most have a causal mask, and no padding is seen. The few without one, such as MobileCLIP, were trained by open_clip,
+/// which pads with 0, while the tokenizer of transformers beside them names CLIP's end token.
+const CLIP: TextRules = TextRules {
+    is_pooled: true,
+    trained_pad: Some(0),
+    ..PLAIN
 };
 
 /// Trained on texts padded to 64 tokens. Configs leave the length out where it is `SiglipTextConfig`'s default, which is
@@ -35,6 +49,13 @@ const PLAIN: TextRules = TextRules {
 const SIGLIP: TextRules = TextRules {
     usual_context: Some(64),
     is_padded_full: true,
+    is_pooled: true,
+    ..PLAIN
+};
+
+/// CLIP's classes, of which none is without a causal mask.
+const META_CLIP_2: TextRules = TextRules {
+    is_pooled: true,
     ..PLAIN
 };
 
@@ -61,7 +82,9 @@ const NOMIC: TextRules = TextRules {
     ..PLAIN
 };
 
-const FAMILIES: [(&str, TextRules); 5] = [
+const FAMILIES: [(&str, TextRules); 7] = [
+    ("clip", CLIP),
+    ("metaclip_2", META_CLIP_2),
     ("siglip", SIGLIP),
     ("siglip2", SIGLIP),
     ("chinese_clip", CHINESE_CLIP),
@@ -100,7 +123,8 @@ mod tests {
         assert_eq!(text_rules("siglip2"), SIGLIP);
         assert_eq!(text_rules("jina_clip_text"), JINA_CLIP);
         assert_eq!(text_rules("siglipper"), PLAIN);
-        assert_eq!(text_rules("clip"), PLAIN);
+        assert_eq!(text_rules("clip_text_model"), CLIP);
+        assert_eq!(text_rules("clipseg"), PLAIN);
         assert_eq!(text_rules(""), PLAIN);
     }
 }

@@ -149,6 +149,8 @@ pub struct TextConfig {
     pub hides_padding: bool,
     /// What padding is made of.
     pub pad: Pad,
+    /// The id that padding is made of where a graph is found to see it, in place of `pad`.
+    pub trained_pad: Option<u32>,
     /// The token replaced by id 0 (open_clip's `strip_sep_token`), where there is one.
     pub stripped_token: Option<String>,
     /// The size of the vocabulary that the text tower was made for, where stated.
@@ -157,10 +159,40 @@ pub struct TextConfig {
     pub prefix: String,
     /// What a text's row is made of where a graph gives a row for each token, where files say so.
     pub rows: Option<Rows>,
+    /// Why rows of tokens cannot become a text's as files say. It holds where the graph leaves that to be done.
+    pub refused_rows: Option<Refused>,
+    /// Whether the tower's own pooled output (`pooler_output`) is a text's row where no file says how one is made of rows
+    /// of tokens.
+    pub is_pooled: bool,
     /// Whether a text's values are brought to mean 0 and variance 1 before they are cut and brought to unit length.
     pub has_layer_norm: bool,
     /// The language that texts are in, where the tokenizer marks it.
     pub language: Option<Language>,
+}
+
+/// A value of a config that is not done here, which matters only where the graph does not do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The config.
+    pub path: PathBuf,
+    /// The key, dotted.
+    pub key: String,
+    /// The value.
+    pub found: String,
+    /// What is done here.
+    pub expected: String,
+}
+
+impl Refused {
+    /// As the error that it is where it matters.
+    pub(crate) fn error(&self) -> Error {
+        Error::Config {
+            path: self.path.clone(),
+            key: self.key.clone(),
+            found: self.found.clone(),
+            expected: self.expected.clone(),
+        }
+    }
 }
 
 /// What padding is made of.

@@ -83,11 +83,14 @@ pub(super) fn files(
         is_padded_full: true,
         hides_padding: false,
         pad: pad(kind, path, &configs)?,
+        trained_pad: None,
         stripped_token: stripped(kind, kwargs.as_ref(), &configs)?,
         vocabulary_size: vocabulary_size(&text_cfg, graph)?,
         language,
         prefix: String::new(),
         rows: None,
+        refused_rows: None,
+        is_pooled: true,
         has_layer_norm: false,
     };
     Ok(Text {

@@ -172,6 +172,7 @@ fn text_overrides(json: &Json, text: &mut TextConfig) -> Result<()> {
     }
     if let Some(id) = json.id("pad_id")? {
         text.pad = Pad::Id(id);
+        text.trained_pad = None;
     }
     text.is_padded_full = json
         .choice("padding", &[("longest", false), ("full", true)])?

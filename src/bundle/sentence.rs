@@ -4,15 +4,18 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Refused;
 use super::json::Json;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pooling::Rows;
 
 /// What the configs state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sentence {
     /// What a text's row is made of.
     pub(super) rows: Option<Rows>,
+    /// A mode of pooling or a module that is not known here; only the graph says whether it is done there.
+    pub(super) refused_rows: Option<Refused>,
     /// The most tokens that a text may have.
     pub(super) context_length: Option<usize>,
     /// Whether texts are brought to lower case before the tokenizer sees them.
@@ -32,10 +35,18 @@ pub(super) fn open(path: &Path, files: &mut Vec<PathBuf>) -> Result<Sentence> {
     let Some(pooling) = Json::open_first(path, &[POOLING])? else {
         return Ok(sentence);
     };
-    sentence.rows = Some(rows(&pooling)?);
+    if pooling.bool("include_prompt")? == Some(false) {
+        // Which tokens are the prefix's, no graph knows either.
+        return Err(pooling.wrong("include_prompt", "true: a prefix is pooled as the text is"));
+    }
     files.push(pooling.path().to_owned());
+    match known(rows(&pooling))? {
+        Ok(rows) => sentence.rows = Some(rows),
+        Err(refused) => sentence.refused_rows = Some(refused),
+    }
     if path.join(MODULES).is_file() {
-        refuse_other_modules(&path.join(MODULES))?;
+        let modules = known(refuse_other_modules(&path.join(MODULES)))?;
+        sentence.refused_rows = sentence.refused_rows.or(modules.err());
         files.push(path.join(MODULES));
     }
     if let Some(transformer) = Json::open_first(path, &[TRANSFORMER])? {
@@ -45,6 +56,25 @@ pub(super) fn open(path: &Path, files: &mut Vec<PathBuf>) -> Result<Sentence> {
         files.push(transformer.path().to_owned());
     }
     Ok(sentence)
+}
+
+/// What was read, or the value that is not known here; an error if the file cannot be read.
+fn known<T>(read: Result<T>) -> Result<std::result::Result<T, Refused>> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(Error::Config {
+            path,
+            key,
+            found,
+            expected,
+        }) => Ok(Err(Refused {
+            path,
+            key,
+            found,
+            expected,
+        })),
+        Err(other) => Err(other),
+    }
 }
 
 /// The mode of pooling. Without one, sentence-transformers takes the mean.
@@ -63,9 +93,6 @@ fn rows(pooling: &Json) -> Result<Rows> {
         ("pooling_mode_weightedmean_tokens", None),
         ("pooling_mode_lasttoken", None),
     ];
-    if pooling.bool("include_prompt")? == Some(false) {
-        return Err(pooling.wrong("include_prompt", "true: a prefix is pooled as the text is"));
-    }
     if let Some(rows) = pooling.choice("pooling_mode", &MODES)? {
         return Ok(rows);
     }
@@ -129,10 +156,23 @@ mod tests {
             r#"{"pooling_mode": "lasttoken"}"#,
             r#"{"pooling_mode_max_tokens": true}"#,
             r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#,
-            r#"{"pooling_mode": "mean", "include_prompt": false}"#,
         ] {
             assert!(pooling(refused).is_err(), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_prefix_that_is_not_pooled_is_refused_whatever_the_graph_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(POOLING);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(
+            &path,
+            r#"{"pooling_mode": "mean", "include_prompt": false}"#,
+        )
+        .unwrap();
+        let error = open(folder.path(), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("include_prompt"), "{error}");
     }
 
     #[test]

@@ -19,7 +19,6 @@ pub(super) fn unstated(
     let tokenizer_config = tokenizer_config.as_ref();
     let mut unstated = card_alone(text);
     unstated.extend(kept_capitals(config, tokenizer_config)?);
-    unstated.extend(trained_padding(path, config, tokenizer_config)?);
     Ok(unstated)
 }
 
@@ -43,43 +42,27 @@ fn card_alone(text: &TextConfig) -> Vec<Unstated> {
     unstated
 }
 
-/// Whether the model is a MobileCLIP, whose images alone of all CLIPs are not normalised.
-///
-/// Most of them have no causal mask, so that texts see their padding. They were trained with open_clip's, which is id
-/// 0, while the tokenizer published beside them names CLIP's end token.
-fn is_mobile_clip(path: &Path, config: Option<&Json>) -> Result<bool> {
-    let processor = Json::open_first(path, &["preprocessor_config.json"])?;
-    let normalizes = processor
-        .map(|json| json.bool("do_normalize"))
-        .transpose()?;
-    Ok(normalizes.flatten() == Some(false) && family::name(config)? == "clip")
-}
-
-/// That a MobileCLIP's padding is what it was trained with, and not what its tokenizer names.
-fn trained_padding(
-    path: &Path,
-    config: Option<&Json>,
-    tokenizer_config: Option<&Json>,
-) -> Result<Option<Unstated>> {
-    let token = tokenizer_config
-        .map(|json| json.token("pad_token"))
-        .transpose()?;
-    let token = token.flatten().filter(|token| token != "!");
-    Ok(token
-        .filter(|_| matches!(is_mobile_clip(path, config), Ok(true)))
-        .map(|token| Unstated {
-            what: "what pads texts, which MobileCLIP sees",
-            taken: format!("id 0, as it was trained, and not {token:?}"),
-            option: PAD_ID,
-        }))
-}
-
 /// What says otherwise where no option of the program does.
 pub(super) const CLEAN: &str = "\"text\": {\"clean\": \"lower\"} in diptych.json";
 
 pub(super) const LAYER_NORM: &str = "\"text\": {\"layer_norm\": false} in diptych.json";
 pub(super) const PAD_ID: &str = "\"text\": {\"pad_id\": N} in diptych.json";
 pub(super) const PREFIX: &str = "--prefix";
+
+impl Unstated {
+    /// That a graph sees its padding, and gets the id it was trained with in place of the one that files name.
+    pub(crate) fn seen_padding(trained: u32, named: &Pad) -> Self {
+        let named = match named {
+            Pad::Token(token) => format!("{token:?}"),
+            Pad::Id(id) => format!("id {id}"),
+        };
+        Self {
+            what: "what pads texts, which this graph sees",
+            taken: format!("id {trained}, as open_clip trains, and not {named}"),
+            option: PAD_ID,
+        }
+    }
+}
 
 /// SigLIP 2 was trained on texts in lower case, but its first files name a class that keeps capitals, and transformers
 /// does as the class does.
@@ -133,16 +116,14 @@ pub(super) fn files(
             context_length: stated.into_iter().chain(sentence.context_length).min(),
             is_padded_full: rules.is_padded_full,
             hides_padding: rules.hides_padding,
-            pad: if is_mobile_clip(path, config)? {
-                files.push(path.join("preprocessor_config.json"));
-                Pad::Id(0)
-            } else {
-                pad(config, tokenizer_config.as_ref(), special.as_ref())?
-            },
+            pad: pad(config, tokenizer_config.as_ref(), special.as_ref())?,
+            trained_pad: rules.trained_pad,
             stripped_token: None,
             vocabulary_size: vocabulary_size(config)?,
             prefix: rules.prefix.to_owned(),
             rows: sentence.rows,
+            refused_rows: sentence.refused_rows,
+            is_pooled: rules.is_pooled,
             has_layer_norm: rules.has_layer_norm,
         },
     })

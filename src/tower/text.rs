@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, Axis, Zip, concatenate, stack};
 
 use super::{
     Batch, Output, Pooling, Role, RowGraph, Rows, interface, named_rows, row_output, token_output,
 };
-use crate::bundle::{Pad, TextFiles};
+use crate::bundle::{Pad, TextConfig, TextFiles, Unstated};
 use crate::device::Placement;
 use crate::embedding::Embeddings;
 use crate::error::{Error, Result};
@@ -21,9 +21,11 @@ const OUTPUTS: [&str; 7] = [
     "text_features",
     "sentence_embedding",
     "embedding",
-    "pooler_output",
+    POOLER,
     "output",
 ];
+/// The output of transformers' own pooling: of a BERT the class token's row through a layer.
+const POOLER: &str = "pooler_output";
 /// How many of these can be nothing but a text's row.
 const WHOLE: usize = 5;
 
@@ -37,6 +39,8 @@ pub struct TextTower {
     own_mask: Option<OnceLock<bool>>,
     /// The only batch size that the graph takes, if it is fixed.
     fixed_batch: Option<usize>,
+    /// What the graph was found to depend on and no file states.
+    unstated: Option<Unstated>,
 }
 
 /// The rows of texts.
@@ -51,8 +55,8 @@ pub struct TextRows {
 impl TextTower {
     /// `side` is that of the bundle's images, for a graph that takes both.
     pub(crate) fn new(graph: Arc<Graph>, files: &TextFiles, side: (usize, usize)) -> Result<Self> {
-        let rows = files.text.rows;
-        let mut graph = RowGraph::new(graph, Role::Ids, |graph| output(graph, rows), side)?;
+        let config = &files.text;
+        let mut graph = RowGraph::new(graph, Role::Ids, |graph| output(graph, config), side)?;
         graph.has_layer_norm = files.text.has_layer_norm;
         let port = graph
             .port(Role::Ids)
@@ -61,13 +65,15 @@ impl TextTower {
         let tokenizer = tokenizer(&graph, port.shape[1], files)?;
         let is_padded = tokenizer.settings().padding == Padding::Longest;
         let has_own_mask = is_padded && graph.port(Role::Mask).is_none();
-        let tower = Self {
+        let mut tower = Self {
             width: graph.row_shape()?.1,
             graph,
             tokenizer,
             own_mask: has_own_mask.then(OnceLock::new),
             fixed_batch: port.shape[0],
+            unstated: None,
         };
+        tower.take_trained_pad(&files.text)?;
         if tower.graph.graph.is_unproved() {
             tower.encode(&[""], 1)?;
         }
@@ -115,6 +121,59 @@ impl TextTower {
             .encode_tokens(&tokens)?
             .scores(&self.encode_tokens(&padded)?)?;
         Ok(scores[[0, 0]] >= EQUAL)
+    }
+
+    /// Pads with what the family was trained with, where the graph sees padding and its tokenizer names another id.
+    fn take_trained_pad(&mut self, config: &TextConfig) -> Result<()> {
+        let named = self.tokenizer.settings().pad_id;
+        let is_full = self.tokenizer.settings().padding == Padding::Full;
+        let may_be_seen = is_full && self.graph.port(Role::Mask).is_none();
+        let Some(trained) = config.trained_pad.filter(|&id| id != named && may_be_seen) else {
+            return Ok(());
+        };
+        if self.is_same_padded_with([named, trained])? {
+            return Ok(());
+        }
+        let settings = TextSettings {
+            pad_id: trained,
+            ..self.tokenizer.settings().clone()
+        };
+        self.tokenizer = self.tokenizer.clone().with_settings(settings);
+        self.unstated = Some(Unstated::seen_padding(trained, &config.pad));
+        Ok(())
+    }
+
+    /// Whether a short text's row is the same whichever of two ids pads it. Both run together where the graph lets them,
+    /// so that what a graph of 8-bit integers makes of a whole run is the same for both.
+    fn is_same_padded_with(&self, pads: [u32; 2]) -> Result<bool> {
+        /// How much rounding may do.
+        const EQUAL: f32 = 1.0 - 1e-5;
+        // The shortest there is, so that a context of any length has room for padding.
+        let text = self.tokenizer.encode(&[""])?;
+        let padded = |pad: u32| {
+            let mut tokens = text.clone();
+            Zip::from(&mut tokens.ids)
+                .and(&text.mask)
+                .for_each(|id, &mask| *id = if mask == 0 { i64::from(pad) } else { *id });
+            tokens
+        };
+        let [first, second] = pads.map(padded);
+        let rows = if self.fixed_batch == Some(1) {
+            let parts = [self.encode_tokens(&first)?, self.encode_tokens(&second)?];
+            Embeddings::concat(self.width, &parts)?
+        } else {
+            self.encode_tokens(&Tokens {
+                ids: concatenate![Axis(0), first.ids, second.ids],
+                mask: concatenate![Axis(0), first.mask, second.mask],
+                cut: 0,
+            })?
+        };
+        Ok(rows.scores(&rows)?[[0, 1]] >= EQUAL)
+    }
+
+    /// What no file states of texts, and the graph was asked for.
+    pub(crate) fn unstated(&self) -> Option<&Unstated> {
+        self.unstated.as_ref()
     }
 
     /// The width of each row.
@@ -205,24 +264,26 @@ impl TextTower {
         next.take_while(fits).count()
     }
 
-    /// The row of one text whose ids and padding are given, whatever this tower's settings are.
+    /// The rows of texts whose ids and padding are given, whatever this tower's settings are: no more than the graph takes
+    /// at once.
     pub(crate) fn encode_tokens(&self, tokens: &Tokens) -> Result<Embeddings> {
-        let count = self.fixed_batch.unwrap_or(1);
-        let repeated = |values: &Array2<i64>| {
-            let mut rows = Array2::zeros((count, values.ncols()));
-            rows.assign(values);
-            rows
+        let texts = tokens.ids.nrows();
+        let count = self.fixed_batch.unwrap_or(texts);
+        let filled = |values: &Array2<i64>| {
+            let row = |row: usize| values.row(row.min(texts - 1));
+            let rows: Vec<_> = (0..count).map(row).collect();
+            stack(Axis(0), &rows).unwrap_or_else(|_| unreachable!("rows of one array"))
         };
         let tokens = Tokens {
-            ids: repeated(&tokens.ids),
-            mask: repeated(&tokens.mask),
+            ids: filled(&tokens.ids),
+            mask: filled(&tokens.mask),
             cut: 0,
         };
         let batch = Batch {
             pixels: None,
             tokens: Some(&tokens),
         };
-        Ok(self.graph.run(batch, count)?.first(1))
+        Ok(self.graph.run(batch, count)?.first(texts))
     }
 
     fn run(&self, mut texts: Vec<&TextIds>) -> Result<Embeddings> {
@@ -241,16 +302,23 @@ impl TextTower {
     }
 }
 
-/// The output that rows come from: one that holds a text's row, otherwise `rows` of one that holds every token's.
+/// The output that rows come from: one that holds a text's row, otherwise what files say of one that holds every token's.
 ///
 /// A pooled output of BERT's own comes last, since few were trained to be a text's row: where files say how rows of
-/// tokens are pooled, they are.
-fn output(graph: &Graph, rows: Option<Rows>) -> Result<Output> {
-    const EXPECTED: &str = "1_Pooling/config.json, or \"text\": {\"rows\": \"mean\"} (or \"cls\") in diptych.json, which \
-                            says how rows of tokens become a text's";
-    let whole = named_rows(graph, &OUTPUTS[..WHOLE]).is_some();
-    match (rows, token_output(graph)) {
-        (Some(rows @ (Rows::Cls | Rows::Mean)), Some(port)) if !whole => Ok(Output {
+/// tokens are pooled, they are, and where none does, it is taken of families alone whose row it is.
+fn output(graph: &Graph, config: &TextConfig) -> Result<Output> {
+    const EXPECTED: &str = "1_Pooling/config.json, or \"text\": {\"rows\": \"mean\"} (or \"cls\", or \"pooled\" for a \
+                            pooler_output) in diptych.json, which says how rows of tokens become a text's";
+    let asked = || interface(graph, "outputs", graph.outputs(), EXPECTED);
+    if named_rows(graph, &OUTPUTS[..WHOLE]).is_some() {
+        return row_output(graph, &OUTPUTS);
+    }
+    let tokens = token_output(graph);
+    if let (Some(refused), true) = (&config.refused_rows, leaves_pooling(graph)) {
+        return Err(refused.error());
+    }
+    match (config.rows, tokens) {
+        (Some(rows @ (Rows::Cls | Rows::Mean)), Some(port)) => Ok(Output {
             name: port.name.clone(),
             pooling: Some(Pooling {
                 rows,
@@ -258,11 +326,20 @@ fn output(graph: &Graph, rows: Option<Rows>) -> Result<Output> {
                 parts: None,
             }),
         }),
-        (_, tokens) => row_output(graph, &OUTPUTS).map_err(|error| match tokens {
-            Some(_) => interface(graph, "outputs", graph.outputs(), EXPECTED),
-            None => error,
-        }),
+        (_, None) => row_output(graph, &OUTPUTS),
+        (rows, Some(_)) => {
+            let output = row_output(graph, &OUTPUTS).map_err(|_| asked())?;
+            let is_row = rows.is_some() || config.is_pooled || output.name != POOLER;
+            is_row.then_some(output).ok_or_else(asked)
+        }
     }
+}
+
+/// Whether what files say of rows of tokens is yet to be done: a graph gives such rows, or no others but BERT's pooled
+/// ones.
+fn leaves_pooling(graph: &Graph) -> bool {
+    let is_pooler = |output: Output| output.name == POOLER;
+    token_output(graph).is_some() || row_output(graph, &OUTPUTS).is_ok_and(is_pooler)
 }
 
 /// The tokenizer with all that configs and graph say together.
