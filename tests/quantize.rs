@@ -10,7 +10,9 @@ use std::process::{Command, Output};
 use common::{EXACT, assert_all_close, copy_bundle, golden, list, root, stderr};
 use diptych::quantize::{Draft, Quantization};
 use diptych::verify::{Record, cost};
-use diptych::{Bundle, DualEncoder, EncoderOptions, Error, ImageOptions, open_image};
+use diptych::{
+    Bundle, BundleOptions, DualEncoder, EncoderOptions, Error, ImageOptions, open_image,
+};
 use serde_json::Value;
 
 /// The bundle whose weights are f16.
@@ -37,6 +39,8 @@ fn quantize(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_diptych"))
         .env_remove("DIPTYCH_MODEL")
         .env_remove("DIPTYCH_PRECISION")
+        .env_remove("DIPTYCH_LANGUAGE")
+        .env_remove("DIPTYCH_PREFIX")
         .arg("quantize")
         .args(arguments)
         .output()
@@ -292,6 +296,150 @@ fn a_folder_that_is_there_is_written_into_by_force_alone() {
     );
     assert!(folder.join("onnx/text_model_int8.onnx").is_file());
     assert!(!names(&folder).iter().any(|name| name.contains("partial")));
+}
+
+/// What a caller asks for of texts holds before and after.
+#[test]
+fn a_language_and_a_prefix_cost_nothing() {
+    for (name, option) in [
+        ("nllb-clip", ["--language", "fra_Latn"]),
+        ("siglip", ["--prefix", "this is a photo of "]),
+    ] {
+        let work = tempfile::tempdir().unwrap();
+        let folder = work.path().join("small");
+        let model = golden("bundles").join(name);
+        let model = model.to_str().unwrap();
+        let to = ["--to", "fp16", "--json", "-o", folder.to_str().unwrap()];
+        let output = quantize(&[&[model][..], &option, &to].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let lowest = line["texts"]["lowest_cosine"].as_f64().unwrap();
+        assert!(lowest > 0.99999, "{name}: {line}");
+    }
+}
+
+/// Rows are as wide as they were, and what no file states is said of both.
+#[test]
+fn a_draft_is_opened_as_its_model_was() {
+    let work = tempfile::tempdir().unwrap();
+    let options = BundleOptions {
+        dim: Some(8),
+        prefix: Some("photo: ".to_owned()),
+        ..Default::default()
+    };
+    let bundle = Bundle::open_with(golden("bundles/siglip"), &options).unwrap();
+    let folder = work.path().join("small");
+    let draft = Draft::make(&bundle, Quantization::Fp16, &folder, false).unwrap();
+    let new = draft.bundle().unwrap();
+    assert_eq!(new.dim, Some(8));
+    assert_eq!(new.unstated, bundle.unstated);
+    assert_eq!(new.text.unwrap().text.prefix, "photo: ");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_is_there_is_not_replaced() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o2770)).unwrap();
+    let link = work.path().join("link");
+    symlink(&folder, &link).unwrap();
+    let known = || {
+        let metadata = fs::metadata(&folder).unwrap();
+        (metadata.ino(), metadata.mode())
+    };
+    let before = known();
+    let model = golden("bundles/transformers-clip");
+    let model = fs::canonicalize(model).unwrap();
+    let model = model.to_str().unwrap();
+    for to in [folder.to_str().unwrap(), link.to_str().unwrap(), "."] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_diptych"));
+        command.current_dir(&folder).arg("quantize");
+        command.args([model, "--to", "fp16", "-o", to]);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{to}: {}", stderr(&output));
+        assert_eq!(known(), before, "{to}");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(folder.join("onnx/text_model_fp16.onnx").is_file(), "{to}");
+        let entries = fs::read_dir(&folder).unwrap().map(Result::unwrap);
+        for path in entries.map(|entry| entry.path()) {
+            let name = path.to_string_lossy();
+            assert!(!name.contains("partial"), "{name}");
+            match path.is_dir() {
+                true => fs::remove_dir_all(path).unwrap(),
+                false => fs::remove_file(path).unwrap(),
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_runs_into_one_folder_one_is_refused() {
+    let work = tempfile::tempdir().unwrap();
+    let bundle = Bundle::open(golden("bundles/siglip")).unwrap();
+    let make = |folder: &Path| Draft::make(&bundle, Quantization::Fp16, folder, false);
+    let new = work.path().join("new");
+    let (first, second) = (make(&new).unwrap(), make(&new).unwrap());
+    first.finish().unwrap();
+    let before = names(&new);
+    let lost = second.finish();
+    assert!(matches!(lost, Err(Error::Occupied { .. })), "{lost:?}");
+    assert_eq!(names(&new), before);
+
+    let empty = work.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let first = make(&empty).unwrap();
+    let second = make(&empty);
+    assert!(matches!(second, Err(Error::Occupied { .. })), "{second:?}");
+    fs::write(empty.join("mine.txt"), "mine").unwrap();
+    let lost = first.finish();
+    assert!(matches!(lost, Err(Error::Occupied { .. })), "{lost:?}");
+    assert_eq!(names(&empty), ["mine.txt"]);
+    assert_eq!(fs::read_dir(work.path()).unwrap().count(), 2);
+}
+
+/// What interrupted runs leave is removed by the next one; what living ones hold and what others made is not.
+#[test]
+fn what_interrupted_runs_left_is_removed() {
+    let work = tempfile::tempdir().unwrap();
+    let bundle = Bundle::open(golden("bundles/siglip")).unwrap();
+    let make = |folder: &Path| Draft::make(&bundle, Quantization::Fp16, folder, true);
+    let [new, there] = ["new", "there"].map(|name| work.path().join(name));
+    fs::create_dir(&there).unwrap();
+    let left = [
+        work.path().join("new.7.partial"),
+        work.path().join("there.8.partial"),
+        there.join(".diptych.9.partial"),
+    ];
+    let others = [
+        work.path().join("new.old.partial"),
+        work.path().join("new.6.partial"),
+        there.join("small.5.partial"),
+    ];
+    for folder in left.iter().chain(&others) {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("part"), "part").unwrap();
+        // One that a user made has no lock, another has not the name.
+        if !folder.ends_with("new.6.partial") {
+            fs::write(folder.join("diptych.lock"), "").unwrap();
+        }
+    }
+    let first = [make(&new).unwrap(), make(&there).unwrap()];
+    for folder in &left {
+        assert!(!folder.exists(), "{}", folder.display());
+    }
+    let second = [make(&new).unwrap(), make(&there).unwrap()];
+    drop(second);
+    for folder in &others {
+        assert_eq!(fs::read_to_string(folder.join("part")).unwrap(), "part");
+    }
+    for draft in first {
+        assert!(draft.bundle().is_ok(), "one that lives was removed");
+        draft.finish().unwrap();
+    }
+    assert_eq!(fs::read_dir(work.path()).unwrap().count(), 4);
 }
 
 #[test]

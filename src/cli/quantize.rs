@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use diptych::quantize::{Draft, GraphSizes, Quantization};
+use diptych::quantize::{Draft, GraphSizes, Quantization, check};
 use diptych::verify::{Cost, Record, cost};
 use diptych::{Bundle, BundleOptions, EncoderOptions, Towers};
 
@@ -96,15 +96,17 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             bundle.name()
         );
     }
-    let draft = Draft::make(&bundle, to, &arguments.output, arguments.force)?;
+    check(&bundle, &arguments.output, arguments.force)?;
     let options = common.encoder_options(Towers::All);
-    let before = record(&common, bundle, &options)?;
+    // First, since it shows whether model and device open at all.
+    let before = record(&common, bundle.clone(), &options)?;
+    let draft = Draft::make(&bundle, to, &arguments.output, arguments.force)?;
     // What no file states is said once.
     let quiet = EncoderOptions {
         notice: |_| (),
         ..options
     };
-    let after = record(&common, draft.bundle()?, &quiet)?;
+    let after = record_of_draft(&common, &draft, &quiet)?;
     let cost = cost(&before, &after)?;
     let graphs = draft.graphs().to_vec();
     let folder = draft.finish()?;
@@ -132,6 +134,19 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
 
 fn record(common: &Common, bundle: Bundle, options: &EncoderOptions) -> Result<Record> {
     Ok(Record::of(&common.open(bundle, options)?)?)
+}
+
+/// What the draft gives, whose errors have the names that its files will have.
+fn record_of_draft(common: &Common, draft: &Draft, options: &EncoderOptions) -> Result<Record> {
+    let record = draft
+        .bundle()
+        .map_err(Into::into)
+        .and_then(|bundle| record(common, bundle, options));
+    let named = |error: anyhow::Error| match error.downcast() {
+        Ok(error) => draft.named(error).into(),
+        Err(other) => other,
+    };
+    record.map_err(named).context("the quantised graph")
 }
 
 /// Whether other graphs than the new ones are taken from the folder where no precision is named.

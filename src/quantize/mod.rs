@@ -35,7 +35,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Bundle, graph_name};
+use crate::bundle::{Bundle, BundleOptions, graph_name};
 use crate::error::{Error, Result};
 use folder::NewFolder;
 use graph::{FEWEST, Graph};
@@ -98,6 +98,8 @@ pub struct GraphSizes {
 pub struct Draft {
     folder: NewFolder,
     graphs: Vec<GraphSizes>,
+    /// The bundle that it was made of, for what was asked for when it was opened.
+    old: Bundle,
 }
 
 impl Draft {
@@ -116,23 +118,17 @@ impl Draft {
     /// # Errors
     ///
     /// [`Error::Occupied`] if there is something at `folder` but an empty folder, unless `force`, or if it is the bundle's
-    /// own; [`Error::Quantized`] if a graph's weights are not of f32; [`Error::Graph`] if it is damaged, has no weights or
-    /// is of operators before version 11; [`Error::Read`], [`Error::Write`].
+    /// own; [`Error::Quantized`] if most of a graph's weights are not of f32; [`Error::Graph`] if it is damaged, has no
+    /// weights or is of operators before version 11; [`Error::Read`], [`Error::Write`].
     pub fn make(bundle: &Bundle, to: Quantization, folder: &Path, force: bool) -> Result<Self> {
-        if folder::is_same(&bundle.path, folder) {
-            return Err(Error::Occupied {
-                path: folder.to_owned(),
-                problem: "that is the model's own folder",
-            });
-        }
-        let new = NewFolder::create(folder, force)?;
+        require_other(bundle, folder)?;
         let mut draft = Self {
-            folder: new,
+            folder: NewFolder::create(folder, force)?,
             graphs: Vec::new(),
+            old: bundle.clone(),
         };
-        let old: BTreeSet<&PathBuf> = graphs(bundle).collect();
         let mut weights = BTreeSet::new();
-        for graph in &old {
+        for graph in graphs(bundle) {
             weights.extend(draft.quantize(bundle, graph, to)?);
         }
         let settings = bundle.files.iter().filter(|file| !weights.contains(*file));
@@ -144,13 +140,53 @@ impl Draft {
         Ok(draft)
     }
 
-    /// The new bundle, to be opened and looked at. It lies in another place as long as it is not finished.
+    /// The new bundle, to be opened and looked at, with the language, the prefix and the width of rows that the old one
+    /// was opened with. It lies in another place as long as it is not finished.
     ///
     /// # Errors
     ///
-    /// Those of [`Bundle::open`].
+    /// Those of [`Bundle::open_with`].
     pub fn bundle(&self) -> Result<Bundle> {
-        Bundle::open(self.folder.partial_path())
+        let text = self.old.text.as_ref();
+        let options = BundleOptions {
+            language: self.old.asked_language.clone(),
+            prefix: text.map(|files| files.text.prefix.clone()),
+            ..Default::default()
+        };
+        let mut bundle = Bundle::open_with(self.folder.partial_path(), &options)?;
+        bundle.dim = self.old.dim;
+        bundle.unstated.clone_from(&self.old.unstated);
+        Ok(bundle)
+    }
+
+    /// An error of the new bundle, with the names that its files will have: those that they have now are gone with it.
+    pub fn named(&self, error: Error) -> Error {
+        let name = |path: PathBuf| self.folder.final_path(&path).unwrap_or(path);
+        match error {
+            Error::Graph {
+                path,
+                action,
+                source,
+            } => Error::Graph {
+                path: name(path),
+                action,
+                source: self.folder.renamed(&source.to_string()).into(),
+            },
+            Error::GraphInterface {
+                path,
+                found,
+                expected,
+            } => Error::GraphInterface {
+                path: name(path),
+                found,
+                expected,
+            },
+            Error::Read { path, source } => Error::Read {
+                path: name(path),
+                source,
+            },
+            other => other,
+        }
     }
 
     /// Its graphs.
@@ -177,9 +213,7 @@ impl Draft {
         let old_name = name_within(&bundle.path, graph)?;
         let name = graph_name(bundle.layout, &old_name, to.precision());
         let files = Files::open(graph)?;
-        let mut parsed = Graph::read(&files).ok_or_else(|| damaged(graph))?;
-        require(graph, &parsed)?;
-
+        let mut parsed = read(graph, &files)?;
         let data = format!("{name}_data");
         let mut store = self.store(&files, &data)?;
         let rewritten = rewrite::rewrite(&mut parsed, &files, to, &mut store);
@@ -219,10 +253,47 @@ impl Draft {
     }
 }
 
-/// The graphs of a bundle.
-fn graphs(bundle: &Bundle) -> impl Iterator<Item = &PathBuf> {
+/// Whether [`Draft::make`] could begin, without doing any of its work: for a caller that has work to do before.
+///
+/// # Cost
+///
+/// Reads what graphs say of themselves, no weights.
+///
+/// # Errors
+///
+/// Those of [`Draft::make`], but for files that cannot be written.
+pub fn check(bundle: &Bundle, folder: &Path, force: bool) -> Result<()> {
+    require_other(bundle, folder)?;
+    NewFolder::check(folder, force)?;
+    for graph in graphs(bundle) {
+        read(graph, &Files::open(graph)?)?;
+    }
+    Ok(())
+}
+
+/// That a new bundle does not take the place of the old one.
+fn require_other(bundle: &Bundle, folder: &Path) -> Result<()> {
+    match folder::is_same(&bundle.path, folder) {
+        false => Ok(()),
+        true => Err(Error::Occupied {
+            path: folder.to_owned(),
+            problem: "that is the model's own folder",
+        }),
+    }
+}
+
+/// The graphs of a bundle, each once.
+fn graphs(bundle: &Bundle) -> BTreeSet<&PathBuf> {
     let image = bundle.image.iter().map(|files| &files.graph);
-    image.chain(bundle.text.iter().map(|files| &files.graph))
+    let text = bundle.text.iter().map(|files| &files.graph);
+    image.chain(text).collect()
+}
+
+/// A graph that can be quantised.
+fn read<'a>(path: &Path, files: &'a Files) -> Result<Graph<'a>> {
+    let graph = Graph::read(files).ok_or_else(|| damaged(path))?;
+    require(path, &graph)?;
+    Ok(graph)
 }
 
 /// That a graph has weights of f32, all of them, and operators that are new enough.
