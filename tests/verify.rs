@@ -164,6 +164,27 @@ fn records_that_cannot_be_are_refused() {
         ),
         ("/texts/2/row/0", Value::from("x"), "not valid JSON"),
         ("/texts/1/row", Value::from(vec![0.0, 0.0]), "all zeros"),
+        (
+            "/texts/1/row",
+            json!([1.0, 0.0]),
+            "is 2, expected 24 values, as the first row has",
+        ),
+        (
+            "/activation",
+            json!("softplus"),
+            "activation is softplus, expected one of softmax, sigmoid",
+        ),
+        (
+            "/scale",
+            json!(0.0),
+            "scale is 0, expected a number above 0, or null",
+        ),
+        ("/scale", json!(-4.5), "scale is -4.5"),
+        (
+            "/texts",
+            without_ids(&whole["texts"]),
+            "texts.ids is none in any text",
+        ),
     ] {
         let mut changed = whole.clone();
         *changed.pointer_mut(pointer).unwrap() = value;
@@ -177,6 +198,15 @@ fn records_that_cannot_be_are_refused() {
         );
         assert!(output.stdout.is_empty());
     }
+}
+
+/// Texts of a record that lost their ids.
+fn without_ids(texts: &Value) -> Value {
+    let mut texts = texts.clone();
+    for text in texts.as_array_mut().unwrap() {
+        text["ids"] = json!([]);
+    }
+    texts
 }
 
 /// A golden bundle's record, as JSON, and as what it is.
@@ -727,15 +757,14 @@ fn changed(bundle: &str, change: impl FnOnce(&mut Value)) -> Comparison {
 #[test]
 fn rows_that_nothing_explains() {
     let found = changed("open-clip", |record| {
-        for image in record["images"].as_array_mut().unwrap() {
-            image["row"] = json!([1.0, 0.0]);
+        for key in ["images", "texts"] {
+            for item in record[key].as_array_mut().unwrap() {
+                item["row"] = json!([1.0, 0.0]);
+            }
         }
     });
-    assert_found(
-        &found,
-        "image rows",
-        &[("weights", "rows of another width")],
-    );
+    let width = ("weights", "rows of another width");
+    assert_found(&found, "image rows", &[width, width]);
     assert_eq!(found.stages[2].detail, "24 wide, in the record 2");
 
     for (share, words) in [
@@ -951,6 +980,113 @@ fn image_towers_alone_equal_the_records_of_their_references() {
         assert_eq!(other.status.code(), Some(1), "{name}");
         assert_eq!(json(&other)["first_difference"], "pixels", "{name}");
     }
+}
+
+/// Options of this run, of which the record was made without, or the other way round: named, and nothing else of what
+/// follows from them.
+#[test]
+fn options_that_differ_are_named_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorded = |model: &str, options: &[&str]| {
+        let file = folder.path().join("record.json");
+        let bundle = golden("bundles").join(model);
+        let [bundle, path] = [&bundle, &file].map(|path| path.to_str().unwrap());
+        let output = verify(&[&[bundle, "--record", path], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        file
+    };
+    let first = |model: &str, made_with: &[&str], run_with: &[&str]| -> Value {
+        let file = recorded(model, made_with);
+        let model = golden("bundles").join(model);
+        assert_eq!(against(&model, &file, made_with).status.code(), Some(0));
+        named_alone(&against(&model, &file, run_with))
+    };
+    let made =
+        |made: &str, run: &str| json!(format!("the record was made {made}, this run is {run}"));
+    let prefix = ["--prefix", "a drawing: "];
+    assert_eq!(
+        first("open-clip", &prefix, &[]),
+        made("with --prefix \"a drawing: \"", "without --prefix")
+    );
+    assert_eq!(
+        first("open-clip", &[], &prefix),
+        "with --prefix \"\" in place of \"a drawing: \" the ids are the record's"
+    );
+    assert_eq!(
+        first("nllb-clip", &["--language", "fra_Latn"], &[]),
+        made("with --language fra_Latn", "with --language eng_Latn")
+    );
+    assert_eq!(
+        first("open-clip", &["--dim", "8"], &[]),
+        made("with --dim 8", "without --dim")
+    );
+    assert_eq!(
+        first("open-clip", &[], &["--dim", "8"]),
+        "the record's rows cut to 8 values are those of this run: it was made without --dim, or with --dim 24"
+    );
+    assert_eq!(
+        first("vision-dinov2", &["--rows", "mean"], &[]),
+        made("with --rows mean", "with --rows cls")
+    );
+    assert_eq!(
+        first("vision-siglip", &[], &["--rows", "mean"]),
+        made("with --rows pooled", "with --rows mean")
+    );
+}
+
+/// The same with records of the references, which state no options: what was done otherwise is found by trying.
+#[test]
+fn options_are_found_with_records_that_state_none() {
+    for (name, options, said) in [
+        (
+            "open-clip",
+            ["--dim", "8"],
+            "those of this run: it was made without --dim",
+        ),
+        (
+            "transformers-clip",
+            ["--prefix", "a drawing: "],
+            "with --prefix \"\" in place of \"a drawing: \"",
+        ),
+        (
+            "nomic-text",
+            ["--prefix", "search_document: "],
+            "with --prefix \"search_query: \" in place of",
+        ),
+        (
+            "nllb-clip",
+            ["--language", "fra_Latn"],
+            "with --language eng_Latn in place of fra_Latn",
+        ),
+        (
+            "vision-dinov3",
+            ["--rows", "mean"],
+            "with --rows cls, in place of mean of last_hidden_state,",
+        ),
+    ] {
+        let record = golden("records").join(format!("{name}.json"));
+        let output = against(&golden("bundles").join(name), &record, &options);
+        let why = named_alone(&output);
+        assert!(why.as_str().unwrap().contains(said), "{name}: {why}");
+    }
+    let found = changed("open-clip", |record| {
+        for key in ["images", "texts"] {
+            for item in record[key].as_array_mut().unwrap() {
+                item["row"].as_array_mut().unwrap().truncate(8);
+            }
+        }
+    });
+    let words = "cut to 8 values, the rows are the record's: it was made with --dim 8";
+    assert_found(&found, "image rows", &[("options", words)]);
+}
+
+/// Why a model differs, where that is an option and nothing else.
+fn named_alone(output: &Output) -> Value {
+    let report = json(output);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!(report["causes"].as_array().unwrap().len(), 1, "{report:#}");
+    assert_eq!(report["causes"][0]["cause"], "options", "{report:#}");
+    report["causes"][0]["why"].clone()
 }
 
 /// What people read names the first stage, the figures and the cause.

@@ -2,6 +2,7 @@
 
 mod ids;
 mod image_rows;
+mod options;
 mod pixels;
 mod text_rows;
 
@@ -26,6 +27,8 @@ pub struct Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CauseKind {
+    /// An option such as `--dim`, of the run that made the record or of this one.
+    Options,
     /// Start or end token.
     EndToken,
     /// How many ids a text may have.
@@ -60,6 +63,7 @@ impl CauseKind {
     /// As it is printed, such as "mean and std".
     pub fn name(self) -> &'static str {
         match self {
+            CauseKind::Options => "options",
             CauseKind::EndToken => "end token",
             CauseKind::ContextLength => "context length",
             CauseKind::Padding => "padding",
@@ -90,13 +94,15 @@ pub(super) fn find(
         let mut stages = comparison.stages.iter();
         stages.any(|stage| stage.name == name && stage.verdict == Verdict::Differs)
     };
+    let both = [found, record];
     let mut causes = Vec::new();
     if let (Some(found), Some(expected)) = (&found.texts, &record.texts) {
         let texts = text_rows::Texts::new(encoder, found, expected, tolerance)?;
         if differs(StageName::Ids) {
-            causes.extend(ids::find(&texts)?);
+            causes.extend(of_ids(&texts, both)?);
         } else if differs(StageName::TextRows) {
-            causes.push(text_rows::find(&texts)?);
+            let dim = options::dim(StageName::TextRows, texts.rows(), both, tolerance);
+            causes.push(dim.map_or_else(|| text_rows::find(&texts), Ok)?);
         }
     }
     if let (Some(found), Some(expected)) = (&found.images, &record.images) {
@@ -104,13 +110,45 @@ pub(super) fn find(
         if differs(StageName::Pixels) {
             causes.extend(pixels::find(&images)?);
         } else if differs(StageName::ImageRows) {
-            causes.push(image_rows::find(&images)?);
+            causes.extend(of_image_rows(encoder, &images, both, tolerance)?);
         }
     }
+    // Options come first, since all else may follow from them; one may explain the rows of both towers.
+    causes.sort_by_key(|cause| match (cause.kind, cause.stage) {
+        (CauseKind::Options, StageName::TextRows) => 1,
+        (CauseKind::Options, _) => 0,
+        _ => 2,
+    });
+    causes.dedup_by(|b, a| a.kind == CauseKind::Options && a.explanation == b.explanation);
     if differs(StageName::Scale) {
         causes.push(scale(encoder, record));
     }
     Ok(causes)
+}
+
+/// Of other ids: options that differ, or else what is done otherwise.
+fn of_ids(texts: &text_rows::Texts<'_>, both: [&Record; 2]) -> Result<Vec<Cause>> {
+    let causes = options::of_texts(texts, both)?;
+    match causes.is_empty() {
+        true => ids::find(texts),
+        false => Ok(causes),
+    }
+}
+
+/// Of other rows of equal pictures: options that differ, or else the graph.
+fn of_image_rows(
+    encoder: &DualEncoder,
+    images: &image_rows::Images<'_>,
+    both: [&Record; 2],
+    tolerance: f64,
+) -> Result<Vec<Cause>> {
+    let rows = options::rows(encoder, images, both)?;
+    let dim = options::dim(StageName::ImageRows, images.rows(), both, tolerance);
+    let causes: Vec<Cause> = rows.into_iter().chain(dim).collect();
+    match causes.is_empty() {
+        true => Ok(vec![image_rows::find(images)?]),
+        false => Ok(causes),
+    }
 }
 
 fn cause(stage: StageName, kind: CauseKind, explanation: impl Into<String>) -> Cause {

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::probes::{self, Picture};
+use crate::bundle::{Activation, Layout};
 use crate::embedding::Embeddings;
 use crate::encoder::DualEncoder;
 use crate::error::{Error, Result};
 use crate::hex::hex;
+use crate::pooling::Rows;
 use crate::runtime;
 use crate::tokenize::{Padding, Tokenizer};
 use crate::tower::{ImageTower, TextTower};
@@ -44,6 +46,27 @@ pub struct Record {
     pub(super) activation: Option<String>,
     pub(super) scale: Option<f32>,
     pub(super) bias: Option<f32>,
+    /// What the model was opened with, where there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) options: Option<Options>,
+}
+
+/// What a model was opened with: options of the program, or what files say in their place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    /// To how many values rows are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dim: Option<usize>,
+    /// What stands before each text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) prefix: Option<String>,
+    /// The language that texts are in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) language: Option<String>,
+    /// What an image's row is made of, where a graph gives one for each token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rows: Option<String>,
 }
 
 /// What becomes of a picture.
@@ -131,6 +154,7 @@ impl Record {
             activation: Some(calibration.activation.name().to_owned()),
             scale: calibration.scale,
             bias: calibration.bias,
+            options: Some(Options::of(encoder)).filter(|options| *options != Options::default()),
         })
     }
 
@@ -177,6 +201,11 @@ impl Record {
         written.map_err(Error::write(path))
     }
 
+    /// What the model was opened with.
+    pub(super) fn options(&self) -> Options {
+        self.options.clone().unwrap_or_default()
+    }
+
     /// The programs that made it, with their versions: "diptych 0.1.0, onnx runtime 1.31.1".
     pub fn made_by(&self) -> String {
         let programs = self.made_by.iter();
@@ -184,6 +213,27 @@ impl Record {
             .map(|(name, version)| format!("{name} {version}"))
             .collect();
         programs.join(", ")
+    }
+}
+
+impl Options {
+    fn of(encoder: &DualEncoder) -> Self {
+        let tokenizer = encoder.text_tower().ok().map(TextTower::tokenizer);
+        let language = tokenizer.and_then(|tokenizer| tokenizer.settings().language.clone());
+        let prefix = tokenizer.map(|tokenizer| tokenizer.prefix().to_owned());
+        let rows = encoder.image_tower().ok().map(ImageTower::rows);
+        let is_alone = encoder.bundle().layout == Layout::ImageAlone;
+        let kind = |rows: String| match rows.split_once(" of ") {
+            Some((kind, _)) => Some(kind.to_owned()),
+            // The graph's own, `pooler_output`.
+            None => is_alone.then(|| Rows::Pooled.to_string()),
+        };
+        Self {
+            dim: encoder.bundle().dim,
+            prefix: prefix.filter(|prefix| !prefix.is_empty()),
+            language: language.and_then(|language| language.code),
+            rows: rows.and_then(kind),
+        }
     }
 }
 
@@ -214,18 +264,54 @@ impl Record {
         self.check()?.map_or(Ok(()), |wrong| Err(of_path(wrong)))
     }
 
+    /// Rows of different widths, which no two of one model have.
+    fn check_widths(&self) -> Option<Wrong> {
+        let images = self.images.iter().flatten();
+        let images = images.map(|image| (format!("images.{}.row", image.name), image.row.len()));
+        let texts = self.texts.iter().flatten();
+        let texts = texts.map(|text| (format!("the row of {:?}", text.text), text.row.len()));
+        let mut rows = images.chain(texts);
+        let (_, first) = rows.next()?;
+        let (key, width) = rows.find(|(_, width)| *width != first)?;
+        let expected = format!("{first} values, as the first row has");
+        Some(wrong(key, &width, expected))
+    }
+
+    /// An activation that there is none of, a scale or a bias that no model can have.
+    fn check_head(&self) -> Option<Wrong> {
+        let activation = self.activation.as_ref();
+        let known = [Activation::Softmax, Activation::Sigmoid].map(Activation::name);
+        let unknown = activation.filter(|activation| !known.contains(&activation.as_str()));
+        let activation = unknown.map(|unknown| {
+            wrong(
+                "activation",
+                unknown,
+                format!("one of {}", known.join(", ")),
+            )
+        });
+        let is_wrong = |scale: &f32| !(*scale > 0.0 && scale.is_finite());
+        let scale = self.scale.filter(is_wrong);
+        let scale = scale.map(|scale| wrong("scale", &scale, "a number above 0, or null"));
+        let bias = self.bias.filter(|bias| !bias.is_finite());
+        let bias = bias.map(|bias| wrong("bias", &bias, "a number, or null"));
+        activation.or(scale).or(bias)
+    }
+
     /// What cannot be, if anything.
     fn check(&self) -> Result<Option<Wrong>> {
         if self.format != FORMAT {
             let expected = format!("{FORMAT}: make the record again with this version");
             return Ok(Some(wrong("format", &self.format, expected)));
         }
+        if let Some(wrong) = self.check_head() {
+            return Ok(Some(wrong));
+        }
         let images = match &self.images {
             Some(images) => check_images(images, &probes::pictures()?),
             None => None,
         };
         let texts = self.texts.as_ref().and_then(|texts| check_texts(texts));
-        Ok(images.or(texts))
+        Ok(images.or(texts).or_else(|| self.check_widths()))
     }
 }
 
@@ -283,6 +369,10 @@ fn check_texts(texts: &[TextRecord]) -> Option<Wrong> {
     if found != probes::texts() {
         let expected = "the texts of this version: make the record again";
         return Some(wrong("texts", &format!("{} others", texts.len()), expected));
+    }
+    if texts.iter().all(|text| text.ids.is_empty()) {
+        let expected = "the ids of each text, of which most have some";
+        return Some(wrong("texts.ids", &"none in any text", expected));
     }
     texts.iter().find_map(|text| {
         let key = |what: &str| format!("the {what} of {:?}", text.text);

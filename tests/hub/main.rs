@@ -397,7 +397,7 @@ fn offline_nothing_is_asked() {
     assert_works(&user.run(&["--offline", "embed", "--text", "a cat"]));
     assert_fails(
         &user.run(&["--offline", "info"]),
-        &["the cache lacks onnx/vision_model.onnx"],
+        &["the cache lacks preprocessor_config.json, onnx/vision_model.onnx"],
     );
     assert_eq!(hub.log().len(), asked);
 }

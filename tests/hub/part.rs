@@ -56,8 +56,7 @@ fn notices(output: &Output) -> Vec<String> {
 #[test]
 fn every_config_that_is_missing_is_fetched() {
     for (bundle, missing) in [
-        (BUNDLE, &["preprocessor_config.json"][..]),
-        (BUNDLE, &["special_tokens_map.json"]),
+        (BUNDLE, &["special_tokens_map.json"][..]),
         (BUNDLE, &["tokenizer_config.json"]),
         (BUNDLE, &["config.json"]),
         ("open-clip", &["special_tokens_map.json"]),
@@ -135,7 +134,7 @@ fn where_the_hub_is_out_of_reach_what_is_there_is_taken_and_said() {
         let notices = notices(&output);
         assert_eq!(notices.len(), 1, "{notices:?}");
         let expected = "diptych: someone/tiny: used as it is in the cache; rows may differ if the hub has \
-                        preprocessor_config.json, sentence_bert_config.json, modules.json, which could not be looked for: ";
+                        sentence_bert_config.json, modules.json, which could not be looked for: ";
         assert!(notices[0].starts_with(expected), "{notices:?}");
         assert!(notices[0].contains(why), "{notices:?}");
         assert_eq!(stderr(&user.run(&[&["--quiet"], &EMBED[..]].concat())), "");
@@ -174,8 +173,8 @@ fn offline_what_is_there_is_taken_and_said() {
     let hub = Hub::with("nomic-text");
     let user = user_with_part(&hub, "nomic-text", &["sentence_bert_config.json"]);
     let expected = [
-        "diptych: someone/tiny: used as it is in the cache; rows may differ if the hub has preprocessor_config.json, \
-         sentence_bert_config.json, which could not be looked for: fetching is turned off",
+        "diptych: someone/tiny: used as it is in the cache; rows may differ if the hub has sentence_bert_config.json, \
+         which could not be looked for: fetching is turned off",
     ];
     let output = user.run(&[&["--offline"], &EMBED[..]].concat());
     assert_works(&output);

@@ -171,6 +171,21 @@ impl<'a> Images<'a> {
         }
     }
 
+    /// The model's rows and the record's, picture by picture.
+    pub(super) fn rows(&self) -> [&[Embeddings]; 2] {
+        [&self.rows, &self.expected_rows]
+    }
+
+    /// Whether `other` gives the record's rows.
+    pub(super) fn are_those_of(&self, other: &DualEncoder) -> Result<bool> {
+        let rows: Result<Vec<_>> = self
+            .pictures
+            .iter()
+            .map(|picture| other.encode_images(std::slice::from_ref(picture)))
+            .collect();
+        Ok(are_equal(&rows?, &self.expected_rows, self.tolerance))
+    }
+
     /// Whether the rows would be the record's with pictures prepared so. Nothing if the graph takes none of that size.
     pub(super) fn would_be_equal(
         &self,

@@ -42,6 +42,11 @@ impl<'a> Texts<'a> {
         })
     }
 
+    /// The model's rows and the record's, text by text.
+    pub(super) fn rows(&self) -> [&[Embeddings]; 2] {
+        [&self.rows, &self.expected_rows]
+    }
+
     pub(super) fn tokenizer(&self) -> &Tokenizer {
         self.tower.tokenizer()
     }
