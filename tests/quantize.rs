@@ -474,6 +474,23 @@ fn what_interrupted_runs_left_is_removed() {
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 4);
 }
 
+/// Where the new graph lies until it has its name is of no use to anyone afterwards.
+#[test]
+fn errors_name_files_as_they_will_be() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let bundle = Bundle::open(golden("bundles/siglip")).unwrap();
+    let draft = Draft::make(&bundle, Quantization::Fp16, &folder, false).unwrap();
+    let graph = draft.bundle().unwrap().text.unwrap().graph;
+    fs::write(&graph, "no graph").unwrap();
+    let open = |bundle| DualEncoder::from_bundle(bundle, &EncoderOptions::default());
+    let opened = draft.bundle().and_then(open);
+    let said = draft.named(opened.unwrap_err()).to_string();
+    let name = folder.join("onnx/text_model_fp16.onnx");
+    assert!(said.contains(name.to_str().unwrap()), "{said}");
+    assert!(!said.contains("partial"), "{said}");
+}
+
 #[test]
 fn data_files_stay_data_files() {
     let work = tempfile::tempdir().unwrap();
