@@ -131,7 +131,8 @@ impl<R: Read + Seek> Fields<BufReader<R>> {
                 other => self.skip(&other)?,
             }
         }
-        *weights.values.entry(type_name(code)).or_default() += count;
+        let values = weights.values.entry(type_name(code)).or_default();
+        *values = values.saturating_add(count);
         Ok(())
     }
 
@@ -272,6 +273,15 @@ mod tests {
         );
         assert_eq!(weights.external, ["model.onnx_data"]);
         assert_eq!(weights.precision(), "float16");
+    }
+
+    /// Two weights of 2^32 × 2^32 values each, which no number counts.
+    #[test]
+    fn sizes_beyond_all_numbers_are_no_overflow() {
+        let axis = [8, 0x80, 0x80, 0x80, 0x80, 0x10];
+        let tensor = content(5, &[&axis[..], &axis, &[16, 1]].concat());
+        let weights = read_bytes(&content(7, &[tensor.clone(), tensor].concat())).unwrap();
+        assert_eq!(weights.values, BTreeMap::from([("float32", u64::MAX)]));
     }
 
     #[test]

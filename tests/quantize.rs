@@ -148,6 +148,7 @@ fn the_program_says_what_it_made_and_what_it_costs() {
     for part in [
         "onnx/text_model_int8.onnx: 168.16 kB -> ",
         "onnx/vision_model_int8.onnx: ",
+        "weights: 8 bits ",
         "image rows: cosine 0.99",
         "text rows: cosine 0.99",
         "best captions: ",
@@ -184,6 +185,14 @@ fn what_is_not_good_enough_is_written_and_said() {
     assert_eq!(line["to"], "int8");
     assert_eq!(line["precision"], Value::Null);
     assert_eq!(line["photos"], 6);
+    let shares = ["in_8_bits", "in_16_bits", "as_before"];
+    let shares = shares.map(|share| line["weights"][share].as_f64().unwrap());
+    assert!(
+        shares.iter().all(|share| (0.0..1.0).contains(share)),
+        "{line}"
+    );
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{line}");
+    assert!(shares[0] > 0.5, "{line}");
     for half in ["images", "texts"] {
         let lowest = line[half]["lowest_cosine"].as_f64().unwrap();
         assert!((0.99..0.99999).contains(&lowest), "{line}");
@@ -207,6 +216,11 @@ fn what_cannot_be_quantised_leaves_nothing() {
     let bytes = fs::read(&graph).unwrap();
     fs::write(&graph, &bytes[..bytes.len() / 2]).unwrap();
     let cut = path(cut.path().to_owned());
+    let without_end = copy_bundle("transformers-clip-external");
+    let data = without_end.path().join("onnx/vision_model.onnx_data");
+    let bytes = fs::read(&data).unwrap();
+    fs::write(&data, &bytes[..bytes.len() / 2]).unwrap();
+    let cut_data = without_end.path().to_owned();
     for (arguments, said) in [
         (
             [
@@ -221,6 +235,10 @@ fn what_cannot_be_quantised_leaves_nothing() {
         (
             [&*path(root("onnx/tiny")), "--to", "fp16", "-o", folder],
             "weights of int8, expected float32",
+        ),
+        (
+            [&*path(cut_data), "--to", "int8", "-o", folder],
+            "vision_model.onnx_data: graph cannot be loaded: the graph has weights in it beyond its end",
         ),
         (
             [
@@ -263,6 +281,20 @@ fn what_cannot_be_quantised_leaves_nothing() {
         );
         assert_eq!(names(work.path()), ["file"], "{arguments:?}");
     }
+}
+
+#[test]
+fn of_the_bundled_model_no_other_precision_is_named() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let output = quantize(&["--to", "int8", "-o", folder.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.contains("the bundled model has weights of int8 already"),
+        "{said}"
+    );
+    assert!(!said.contains("--precision"), "{said}");
 }
 
 #[test]
@@ -440,6 +472,23 @@ fn what_interrupted_runs_left_is_removed() {
         draft.finish().unwrap();
     }
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 4);
+}
+
+/// Where the new graph lies until it has its name is of no use to anyone afterwards.
+#[test]
+fn errors_name_files_as_they_will_be() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("small");
+    let bundle = Bundle::open(golden("bundles/siglip")).unwrap();
+    let draft = Draft::make(&bundle, Quantization::Fp16, &folder, false).unwrap();
+    let graph = draft.bundle().unwrap().text.unwrap().graph;
+    fs::write(&graph, "no graph").unwrap();
+    let open = |bundle| DualEncoder::from_bundle(bundle, &EncoderOptions::default());
+    let opened = draft.bundle().and_then(open);
+    let said = draft.named(opened.unwrap_err()).to_string();
+    let name = folder.join("onnx/text_model_fp16.onnx");
+    assert!(said.contains(name.to_str().unwrap()), "{said}");
+    assert!(!said.contains("partial"), "{said}");
 }
 
 #[test]

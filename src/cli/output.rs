@@ -528,6 +528,11 @@ impl Output {
             let [before, after] = [graph.before, graph.after].map(DecimalBytes);
             writeln!(self.stdout, "{}: {before} -> {after}", graph.name)?;
         }
+        let [eight, sixteen, as_before] = made.weights().shares().map(|share| 100.0 * share);
+        writeln!(
+            self.stdout,
+            "weights: 8 bits {eight:.1} %, 16 bits {sixteen:.1} %, as before {as_before:.1} %"
+        )?;
         let cost = &made.cost;
         for (what, cosines) in [("image", cost.images), ("text", cost.texts)] {
             let Some(cosines) = cosines else { continue };

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
-use diptych::quantize::{Draft, GraphSizes, Quantization, check};
+use diptych::quantize::{Draft, GraphSizes, Quantization, Weights, check};
 use diptych::verify::{Cost, Record, cost};
-use diptych::{Bundle, BundleOptions, EncoderOptions, Towers};
+use diptych::{Bundle, BundleOptions, EncoderOptions, Towers, runtime};
 
 use super::output::Output;
 use super::{Common, Outcome, report};
+
+/// The first ONNX Runtime that multiplies blocks of 8 bits.
+const BLOCKS_SINCE: (u32, u32) = (1, 22);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -68,6 +71,10 @@ pub(super) struct Made {
 }
 
 impl Made {
+    pub(super) fn weights(&self) -> Weights {
+        Weights::sum(&self.graphs)
+    }
+
     pub(super) fn holds(&self) -> bool {
         self.cost.lowest() >= self.min_cosine
     }
@@ -96,7 +103,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
             bundle.name()
         );
     }
-    check(&bundle, &arguments.output, arguments.force)?;
+    let can_begin = check(&bundle, &arguments.output, arguments.force);
+    can_begin.map_err(|error| named(error, common.model.is_none()))?;
+    if to == Quantization::Q8Block {
+        require_blocks(&runtime::start(common.notice())?.version)?;
+    }
     let options = common.encoder_options(Towers::All);
     // First, since it shows whether model and device open at all.
     let before = record(&common, bundle.clone(), &options)?;
@@ -123,13 +134,47 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     report::notice(&format!(
-        "the lowest cosine is {:.4}, expected {} or more: {} is written, but look whether it is good enough, or take --to \
-         q8-block or fp16; --min-cosine asks for less",
+        "the lowest cosine is {}, expected {} or more: {} is written, but look whether it is good enough{}; --min-cosine \
+         asks for less",
         made.cost.lowest(),
         made.min_cosine,
-        made.folder.display()
+        made.folder.display(),
+        nearer(to)
     ));
     Ok(Outcome::Incomplete)
+}
+
+/// Forms that are nearer to what a model was.
+fn nearer(to: Quantization) -> &'static str {
+    match to {
+        Quantization::Int8 => ", or take --to q8-block or fp16",
+        Quantization::Q8Block => ", or take --to fp16",
+        Quantization::Fp16 => "",
+    }
+}
+
+/// Why quantising cannot begin. Of the bundled model there is no other precision to name.
+fn named(error: diptych::Error, is_bundled: bool) -> anyhow::Error {
+    match error {
+        diptych::Error::Quantized { found, .. } if is_bundled => anyhow!(
+            "the bundled model has weights of {found} already: name another one, diptych quantize MODEL, whose weights are of \
+             float32"
+        ),
+        other => other.into(),
+    }
+}
+
+/// That an ONNX Runtime of this version multiplies blocks of 8 bits. A version that nobody can read is tried.
+fn require_blocks(version: &str) -> Result<()> {
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < BLOCKS_SINCE => bail!(
+            "--to q8-block needs ONNX Runtime {}.{} or later, found {version}; take --to int8",
+            BLOCKS_SINCE.0,
+            BLOCKS_SINCE.1
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn record(common: &Common, bundle: Bundle, options: &EncoderOptions) -> Result<Record> {
@@ -164,4 +209,23 @@ fn is_one_of_several(folder: &Path, to: Quantization, graphs: &[GraphSizes]) -> 
         ..Default::default()
     };
     names(&BundleOptions::default()) != Some(true) && names(&named) == Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_runtimes_know_no_blocks() {
+        for old in ["1.20.1", "1.21.0", "0.99"] {
+            let said = require_blocks(old).unwrap_err().to_string();
+            assert!(
+                said.contains(&format!("1.22 or later, found {old};")),
+                "{said}"
+            );
+        }
+        for new in ["1.22.0", "1.22", "1.31.1", "2.0.0", "git-abc"] {
+            assert!(require_blocks(new).is_ok(), "{new}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ pub(super) struct MadeLine<'a> {
     pub(super) precision: Option<&'a str>,
     pub(super) to: &'a str,
     pub(super) graphs: Vec<GraphLine<'a>>,
+    pub(super) weights: WeightsLine,
     pub(super) images: Option<CosinesLine>,
     pub(super) texts: Option<CosinesLine>,
     pub(super) photos: usize,
@@ -35,6 +36,14 @@ pub(super) struct GraphLine<'a> {
     pub(super) graph: &'a str,
     pub(super) bytes_before: u64,
     pub(super) bytes: u64,
+}
+
+/// What weights became, as parts of all their values.
+#[derive(Debug, Serialize)]
+pub(super) struct WeightsLine {
+    pub(super) in_8_bits: f64,
+    pub(super) in_16_bits: f64,
+    pub(super) as_before: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +74,12 @@ impl<'a> MadeLine<'a> {
             bytes_before: graph.before,
             bytes: graph.after,
         };
+        let [in_8_bits, in_16_bits, as_before] = made.weights().shares();
+        let weights = WeightsLine {
+            in_8_bits,
+            in_16_bits,
+            as_before,
+        };
         let changed = |changed: &'a Changed| ChangedLine {
             photo: &changed.photo,
             before: &changed.before,
@@ -75,6 +90,7 @@ impl<'a> MadeLine<'a> {
             precision: made.is_one_of_several.then(|| made.to.precision()),
             to: made.to.name(),
             graphs: made.graphs.iter().map(graph).collect(),
+            weights,
             images: cosines(made.cost.images),
             texts: cosines(made.cost.texts),
             photos: made.cost.photos,

@@ -67,6 +67,9 @@ impl<'a> Graph<'a> {
             match (number, value) {
                 (NODE, value) => {
                     let node = Node(nested(&value)?);
+                    if !node.is_whole() {
+                        return None;
+                    }
                     match node.constant() {
                         Some(weight) => weights.push(weight),
                         None => nodes.push(node),
@@ -207,6 +210,12 @@ impl<'a> Node<'a> {
         Self(message.with(3, name.as_str()).with(4, operator))
     }
 
+    /// The operation of a message, whatever it lacks.
+    #[cfg(test)]
+    pub(super) fn of_message(message: Message<'a>) -> Self {
+        Self(message)
+    }
+
     /// One of ONNX Runtime's own operations in place of a standard one.
     pub(super) fn of_runtime(self) -> Self {
         Self(self.0.with(DOMAIN, RUNTIMES_OWN))
@@ -246,6 +255,21 @@ impl<'a> Node<'a> {
 
     pub(super) fn is(&self, operator: &str) -> bool {
         self.0.text(4) == operator && is_standard(self.0.text(DOMAIN))
+    }
+
+    /// Whether it has what is taken from it here, if anything is.
+    fn is_whole(&self) -> bool {
+        let least = match () {
+            () if self.is("Constant") => 0,
+            () if ["MatMul", "Gemm", "Gather"]
+                .iter()
+                .any(|name| self.is(name)) =>
+            {
+                2
+            }
+            () => return true,
+        };
+        self.inputs().len() >= least && !self.outputs().is_empty()
     }
 
     fn attributes(&self) -> impl Iterator<Item = Message<'a>> {

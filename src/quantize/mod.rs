@@ -49,7 +49,8 @@ const OLDEST_OPSET: u64 = 11;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantization {
     /// 16-bit floats, cast back to 32 bits once, when the graph is loaded: half the file, the same speed, the same rows
-    /// to within 1e-5 of cosine 1. Weights beyond their range (65,504) stay as they are.
+    /// to within 1e-5 of cosine 1. A weight with values beyond their range (65,504), or whose values are so small that they
+    /// would lose their digits, stays as it is.
     Fp16,
     /// Whole numbers of 8 bits, a scale for each 32 of a column: ONNX Runtime's `MatMulNBits`, which takes the rows that
     /// they are multiplied by to whole numbers too, 32 values at a time. The nearest of a quarter's size. ONNX Runtime
@@ -91,6 +92,38 @@ pub struct GraphSizes {
     pub before: u64,
     /// Bytes of the new one.
     pub after: u64,
+    /// What its weights became.
+    pub weights: Weights,
+}
+
+/// How many of a graph's values became what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Weights {
+    /// Whole numbers of 8 bits.
+    pub in_8_bits: u64,
+    /// 16-bit floats.
+    pub in_16_bits: u64,
+    /// What they were: small or odd ones, and numbers that are none of the model's weights.
+    pub as_before: u64,
+}
+
+impl Weights {
+    /// All of several graphs.
+    pub fn sum(graphs: &[GraphSizes]) -> Self {
+        let all = graphs.iter().map(|graph| graph.weights);
+        all.fold(Self::default(), |sum, weights| Self {
+            in_8_bits: sum.in_8_bits + weights.in_8_bits,
+            in_16_bits: sum.in_16_bits + weights.in_16_bits,
+            as_before: sum.as_before + weights.as_before,
+        })
+    }
+
+    /// The parts of all values that became 8 bits, 16 bits and nothing else.
+    pub fn shares(&self) -> [f64; 3] {
+        let counts = [self.in_8_bits, self.in_16_bits, self.as_before];
+        let all = counts.iter().sum::<u64>().max(1) as f64;
+        counts.map(|count| count as f64 / all)
+    }
 }
 
 /// A bundle that is whole, but does not have its name yet. What is dropped unfinished leaves nothing.
@@ -217,8 +250,11 @@ impl Draft {
         let data = format!("{name}_data");
         let mut store = self.store(&files, &data)?;
         let rewritten = rewrite::rewrite(&mut parsed, &files, to, &mut store);
-        let stored = rewritten.and_then(|()| Ok(store.finish()?));
-        stored.map_err(|failure| match failure {
+        let stored = rewritten.and_then(|weights| {
+            store.finish()?;
+            Ok(weights)
+        });
+        let weights = stored.map_err(|failure| match failure {
             Failure::Damaged => damaged(graph),
             Failure::Write(source) => self.folder.unwritten(&data, source),
         })?;
@@ -234,6 +270,7 @@ impl Draft {
             name,
             before: old.iter().map(|file| size(file)).sum(),
             after: new.iter().map(|file| size(file)).sum(),
+            weights,
         });
         Ok(old)
     }
@@ -293,16 +330,37 @@ fn graphs(bundle: &Bundle) -> BTreeSet<&PathBuf> {
 fn read<'a>(path: &Path, files: &'a Files) -> Result<Graph<'a>> {
     let graph = Graph::read(files).ok_or_else(|| damaged(path))?;
     require(path, &graph)?;
-    Ok(graph)
+    match graph
+        .weights
+        .iter()
+        .find_map(|weight| weight.cut_off(files))
+    {
+        Some(name) => Err(Error::Graph {
+            path: path.with_file_name(name),
+            action: "loaded",
+            source: "the graph has weights in it beyond its end: it is cut off".into(),
+        }),
+        None => Ok(graph),
+    }
 }
 
-/// That a graph has weights of f32, all of them, and operators that are new enough.
+/// That a graph has weights of f32, most of them, and operators that are new enough. Some others may be constants.
 fn require(path: &Path, graph: &Graph<'_>) -> Result<()> {
-    let many = |small: &&tensor::Tensor<'_>| small.is_small() && small.count() >= FEWEST;
-    if let Some(small) = graph.weights.iter().find(many) {
+    let many = || {
+        graph
+            .weights
+            .iter()
+            .filter(|weight| weight.count() >= FEWEST)
+    };
+    let small = || many().filter(|weight| weight.is_small());
+    let floats = many().filter(|weight| weight.is(Element::F32));
+    let values = |sum: usize, weight: &tensor::Tensor<'_>| sum.saturating_add(weight.count());
+    if let Some(largest) = small().max_by_key(|weight| weight.count())
+        && small().fold(0, values) >= floats.fold(0, values)
+    {
         return Err(Error::Quantized {
             path: path.to_owned(),
-            found: small.element_name(),
+            found: largest.element_name(),
         });
     }
     let refuse = |problem: String| Error::Graph {

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::Quantization;
 use super::graph::{FEWEST, Graph, Node, Role};
 use super::pack::{self, BLOCK, Matrix, Packed};
 use super::tensor::{Element, Files, Floats, Store, Tensor, f16_bytes, f32_bytes};
+use super::{Quantization, Weights};
 
 /// TensorProto.DataType of f32, as `Cast` takes it.
 const TO_F32: i64 = Element::F32 as i64;
@@ -53,14 +53,14 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Makes the weights of `graph` smaller.
+/// Makes the weights of `graph` smaller, and says how many became what.
 pub(super) fn rewrite<'a>(
     graph: &mut Graph<'a>,
     files: &'a Files,
     to: Quantization,
     store: &mut Store,
-) -> Result<(), Failure> {
-    let small = shrink(graph, files, to, store)?;
+) -> Result<Weights, Failure> {
+    let (small, weights) = shrink(graph, files, to, store)?;
     if to == Quantization::Q8Block {
         graph.use_runtimes_own();
     }
@@ -78,7 +78,7 @@ pub(super) fn rewrite<'a>(
             (Some(small), steps) => multiply(graph, &node, small, steps.as_mut()),
         }
     }
-    Ok(())
+    Ok(weights)
 }
 
 /// Every weight in its new form, by the name that it had; those that are cast back keep their name.
@@ -87,13 +87,16 @@ fn shrink<'a>(
     files: &'a Files,
     to: Quantization,
     store: &mut Store,
-) -> Result<HashMap<String, Small>, Failure> {
+) -> Result<(HashMap<String, Small>, Weights), Failure> {
     let roles = graph.roles();
     let (mut small, mut casts) = (HashMap::new(), Vec::new());
+    let mut weights = Weights::default();
     for weight in std::mem::take(&mut graph.weights) {
+        let count = weight.count() as u64;
         if !weight.is(Element::F32) || weight.count() < FEWEST {
             let kept = store.keep(weight, files)?.ok_or(Failure::Damaged)?;
             graph.weights.push(kept);
+            weights.as_before += count;
             continue;
         }
         let values = weight.floats(files).ok_or(Failure::Damaged)?;
@@ -102,7 +105,7 @@ fn shrink<'a>(
             _ => None,
         };
         let role = role.filter(|_| to != Quantization::Fp16);
-        match role.unwrap_or(Role::Other) {
+        let became = match role.unwrap_or(Role::Other) {
             Role::Matrix { is_transposed } => {
                 let matrix = matrix(&weight, &values, is_transposed);
                 let form = match to {
@@ -110,17 +113,26 @@ fn shrink<'a>(
                     _ => blocks(graph, store, &weight.name, &matrix)?,
                 };
                 small.insert(weight.name, form);
+                &mut weights.in_8_bits
             }
             Role::Table => {
                 let form = rows(graph, store, &weight, &values)?;
                 small.insert(weight.name, form);
+                &mut weights.in_8_bits
             }
-            Role::Other => casts.extend(half(graph, store, weight, &values, files)?),
-        }
+            Role::Other => match half(graph, store, weight, &values, files)? {
+                Some(cast) => {
+                    casts.push(cast);
+                    &mut weights.in_16_bits
+                }
+                None => &mut weights.as_before,
+            },
+        };
+        *became += count;
     }
     casts.append(&mut graph.nodes);
     graph.nodes = casts;
-    Ok(small)
+    Ok((small, weights))
 }
 
 fn matrix<'a>(weight: &Tensor<'_>, values: &'a Floats<'a>, is_transposed: bool) -> Matrix<'a> {
@@ -199,7 +211,7 @@ fn keep(
     Ok((numbers, names))
 }
 
-/// A weight in 16 bits, and the node that gives it back in 32; one with a value beyond their range stays as it is.
+/// A weight in 16 bits, and the node that gives it back in 32; what is beyond their range, or too small, stays as it is.
 fn half<'a>(
     graph: &mut Graph<'a>,
     store: &mut Store,

@@ -125,6 +125,26 @@ impl<'a> Tensor<'a> {
         (bytes.len() == self.count().checked_mul(4)?).then_some(Floats(bytes))
     }
 
+    /// The data file that ends before its values do, if that is so.
+    pub(super) fn cut_off(&self, files: &Files) -> Option<String> {
+        let place = self.place()??;
+        let data = files.data.get(&place.location)?.bytes();
+        let length = place.length.or(self.count().checked_mul(self.width()?));
+        let end = place.offset.checked_add(length?)?;
+        (end > data.len()).then_some(place.location)
+    }
+
+    /// How many bytes a value has, of the types that are read here.
+    fn width(&self) -> Option<usize> {
+        match self.element {
+            1 => Some(4),
+            2 | 3 | 9 => Some(1),
+            7 | 11 => Some(8),
+            10 | 16 => Some(2),
+            _ => None,
+        }
+    }
+
     /// The little-endian bytes of its values, where it has them in one piece.
     fn bytes(&self, files: &'a Files) -> Option<&'a [u8]> {
         let Some(place) = self.place()? else {
@@ -285,17 +305,26 @@ pub(super) fn f32_bytes(values: &[f32]) -> Vec<u8> {
         .collect()
 }
 
-/// Values as f16, or `None` if one is beyond its range.
+/// How far values may be from what they were when they are kept in 16 bits, as a part of their norm. Those that f16 has
+/// with all of its digits come to 2e-4. Single values, and channels that training left at almost nothing, may become 0:
+/// they matter as little as their sizes, and every large weight has some.
+const HALVES_ERROR: f64 = 1e-3;
+
+/// Values as f16, or `None` if one is beyond its range, or they are so small that they lose their digits.
 pub(super) fn f16_bytes(floats: &Floats<'_>) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(floats.0.len() / 2);
+    let (mut norm, mut error) = (0f64, 0f64);
     for value in floats.iter() {
         let half = f16::from_f32(value);
         if !half.is_finite() {
             return None;
         }
+        let (value, kept) = (f64::from(value), half.to_f64());
+        norm += value * value;
+        error += (value - kept) * (value - kept);
         bytes.extend(half.to_le_bytes());
     }
-    Some(bytes)
+    (error.sqrt() <= HALVES_ERROR * norm.sqrt()).then_some(bytes)
 }
 
 /// That a file is no graph.

@@ -318,6 +318,125 @@ fn values_beyond_halves_stay() {
     assert_near(&run(&path), &run(&from), 1e-6, "fp16");
 }
 
+/// What 16 bits would take the digits of stays in 32; what vanishes beside large values does not count.
+#[test]
+fn values_too_small_for_halves_stay() {
+    let scaled = |scale: f32| -> Vec<f32> {
+        let values = noise(WIDTH * WIDTH, 8).into_iter();
+        values.map(|value| value * scale).collect()
+    };
+    let mut half_dead = scaled(1.0);
+    half_dead
+        .iter_mut()
+        .step_by(2)
+        .for_each(|value| *value *= 1e-9);
+    let mut one_dead = scaled(0.02);
+    one_dead[17] = 1e-9;
+    for (values, kept) in [
+        (scaled(1e-8), "float32"),
+        (scaled(1e-5), "float32"),
+        (half_dead, "float16"),
+        (one_dead, "float16"),
+        (scaled(0.02), "float16"),
+        (vec![0.0; WIDTH * WIDTH], "float16"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, path] = ["old.onnx", "new.onnx"].map(|name| folder.path().join(name));
+        let node = Node::new("MatMul", &["x", "a"], &["y"]);
+        Model::new(vec![node], vec![weight("a", &[WIDTH, WIDTH], &values)]).write(&from);
+        let found = small(&from, &path, Quantization::Fp16);
+        assert_eq!(found[kept], WIDTH * WIDTH, "{:?}", &values[..4]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let expected = run(&from);
+        for (found, expected) in run(&path).iter().zip(&expected) {
+            let scale = values
+                .iter()
+                .fold(0f32, |most, value| most.max(value.abs()));
+            assert!(
+                (found - expected).abs() <= 5e-3 * scale * 1e4,
+                "{found}, expected {expected}"
+            );
+        }
+    }
+}
+
+/// A small constant of other numbers makes no graph one that is quantised.
+#[test]
+fn most_values_say_what_a_graph_is_of() {
+    let said = |bytes: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.onnx");
+        let constant = Store::Inside.tensor("k", &[bytes], Element::U8, vec![1; bytes]);
+        let node = Node::new("MatMul", &["x", "a"], &["y"]);
+        Model::new(vec![node], vec![square("a", 1), constant.unwrap()]).write(&path);
+        let files = Files::open(&path).unwrap();
+        read(&path, &files).map(drop)
+    };
+    assert!(said(300).is_ok());
+    let error = said(WIDTH * WIDTH + 1).unwrap_err().to_string();
+    assert!(
+        error.contains("weights of uint8, expected float32"),
+        "{error}"
+    );
+}
+
+/// No damage ends the program: nodes without what they must have are said, and any byte may be another.
+#[test]
+fn damage_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.onnx");
+    let make = |node: Node<'static>| {
+        let product = Node::new("MatMul", &["x", "a"], &["y"]);
+        let ids = Store::Inside.tensor("ids", &[1], Element::I64, vec![0; 8]);
+        let weights = vec![weight("a", &[16, 16], &noise(256, 1)), ids.unwrap()];
+        Model::new(vec![node, product], weights).write(&path);
+    };
+    let bare = |operator: &str, inputs: &[&str], outputs: &[&str]| {
+        let message = Message::default().with(4, operator);
+        let message = inputs
+            .iter()
+            .fold(message, |message, &name| message.with(1, name));
+        Node::of_message(
+            outputs
+                .iter()
+                .fold(message, |message, &name| message.with(2, name)),
+        )
+    };
+    for node in [
+        bare("Constant", &[], &[]),
+        bare("Gather", &["a"], &["z"]),
+        bare("Gather", &["a", "ids"], &[]),
+        bare("MatMul", &["x", "a"], &[]),
+        bare("MatMul", &["x"], &["z"]),
+        bare("Gemm", &[], &["z"]),
+    ] {
+        make(node);
+        let error = read(&path, &Files::open(&path).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("damaged or cut off"), "{error}");
+    }
+    make(Node::new("Gather", &["a", "ids"], &["z"]));
+    let whole = fs::read(&path).unwrap();
+    let mut read_again = 0;
+    for place in 0..whole.len() {
+        for byte in [0, 1, 0x7f, 0xff, whole[place] ^ 1, whole[place] ^ 8] {
+            let mut bytes = whole.clone();
+            bytes[place] = byte;
+            // Under another name each time, since what is mapped must not change.
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, &bytes).unwrap();
+            let Ok(files) = Files::open(&path) else {
+                continue;
+            };
+            let Ok(mut graph) = read(&path, &files) else {
+                continue;
+            };
+            read_again += 1;
+            let _ = rewrite(&mut graph, &files, Quantization::Int8, &mut Store::Inside);
+        }
+    }
+    assert!(read_again > whole.len(), "{read_again}");
+}
+
 #[test]
 fn old_operators_and_graphs_without_weights_are_refused() {
     let folder = tempfile::tempdir().unwrap();
