@@ -10,8 +10,10 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
+use tokenizers::models::ModelWrapper;
 use tokenizers::normalizers::utils::Lowercase;
-use tokenizers::normalizers::{self, NormalizerWrapper};
+use tokenizers::normalizers::{self, BertNormalizer, NormalizerWrapper};
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -90,6 +92,16 @@ pub enum Splitting {
     ///
     /// What transformers' `Siglip2Tokenizer` adds to Gemma's tokenizer, whose file does not lower-case.
     LowerCase,
+    /// As transformers' `BertTokenizer` does with the WordPiece vocabulary of a `tokenizer.json`, whatever the file says
+    /// of what comes before it.
+    Bert {
+        /// Whether all but special tokens is brought to lower case.
+        lower_cases: bool,
+        /// Whether letters lose their accents.
+        strips_accents: bool,
+        /// Whether each Chinese character is a piece by itself.
+        parts_chinese: bool,
+    },
     /// As open_clip's `SimpleTokenizer` does, with the vocabulary of a `tokenizer.json` made from it.
     ///
     /// It differs from what such a file says in what nobody means but some texts hold: `<|endoftext|>` is plain text,
@@ -175,11 +187,22 @@ impl Tokenizer {
                     .into(),
             ));
         }
-        if settings.splitting == Splitting::LowerCase {
-            lower_case(&mut inner);
+        match settings.splitting {
+            Splitting::LowerCase => lower_case(&mut inner),
+            Splitting::Bert {
+                lower_cases,
+                strips_accents,
+                parts_chinese,
+            } if matches!(inner.get_model(), ModelWrapper::WordPiece(_)) => {
+                let strips = Some(strips_accents);
+                let steps = BertNormalizer::new(true, parts_chinese, strips, lower_cases);
+                inner.with_normalizer(Some(steps));
+                inner.with_pre_tokenizer(Some(BertPreTokenizer));
+            }
+            _ => (),
         }
         let ends = match settings.splitting {
-            Splitting::File | Splitting::LowerCase => {
+            Splitting::File | Splitting::LowerCase | Splitting::Bert { .. } => {
                 inner
                     .with_truncation(Some(truncation(settings.context_length)))
                     .map_err(failed)?;

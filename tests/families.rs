@@ -468,6 +468,58 @@ fn what_a_graph_has_pooled_is_not_pooled_again() {
     }
 }
 
+/// Expected ids: `AutoTokenizer` of transformers 5.24 on these files.
+#[test]
+fn berts_class_does_what_its_config_says() {
+    const TEXT: &str = "Un Café à 貓在 é ÉTÉ Photo of TWO dogs";
+    #[rustfmt::skip]
+    let cases: [(&str, Value, &[i64]); 6] = [
+        ("BertTokenizer", json!({}), &[2, 63, 125, 45, 112, 117, 116, 43, 75, 76, 47, 47, 131, 116, 170, 171, 172, 173, 3]),
+        ("BertTokenizer", json!({"do_lower_case": false}), &[2, 1, 1, 1, 75, 76, 89, 1, 1, 171, 1, 173, 3]),
+        ("BertTokenizerFast", json!({"strip_accents": false}), &[2, 63, 125, 45, 112, 117, 154, 1, 75, 76, 89, 89, 131, 154, 170, 171, 172, 173, 3]),
+        ("DistilBertTokenizer", json!({"do_lower_case": false, "strip_accents": true}), &[2, 1, 1, 43, 75, 76, 47, 1, 1, 171, 1, 173, 3]),
+        ("MPNetTokenizer", json!({"tokenize_chinese_chars": false}), &[2, 63, 125, 45, 112, 117, 116, 43, 75, 141, 47, 47, 131, 116, 170, 171, 172, 173, 3]),
+        // A class that takes the file as it is.
+        ("PreTrainedTokenizerFast", json!({"do_lower_case": false}), &[2, 63, 125, 45, 112, 117, 116, 43, 75, 76, 47, 47, 131, 116, 170, 171, 172, 173, 3]),
+    ];
+    for (class, changes, expected) in cases {
+        let folder = copy_bundle("chinese-clip");
+        let mut config = read(&folder, "tokenizer_config.json");
+        config["tokenizer_class"] = json!(class);
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        write(&folder, "tokenizer_config.json", &config);
+        let encoder = DualEncoder::open_with(folder.path(), &silent()).unwrap();
+        let tokens = encoder.text_tower().unwrap().tokenizer().encode(&[TEXT]);
+        assert_eq!(
+            tokens.unwrap().ids.row(0).to_vec(),
+            expected,
+            "{class} {changes}"
+        );
+    }
+}
+
+/// Texts are padded and cut at their end; what says or means otherwise is refused.
+#[test]
+fn sides_other_than_the_right_are_refused() {
+    let refused = |name: &str, key: &str, value: Value| {
+        let folder = copy_bundle(name);
+        let mut config = read(&folder, "tokenizer_config.json");
+        config[key] = value;
+        write(&folder, "tokenizer_config.json", &config);
+        message(&Bundle::open(folder.path()).unwrap_err())
+    };
+    for key in ["padding_side", "truncation_side"] {
+        let found = refused("tinyclip", key, json!("left"));
+        assert!(found.contains(&format!("{key} is \"left\"")), "{found}");
+    }
+    for name in ["siglip2", "siglip2-gemma"] {
+        let found = refused(name, "padding_side", Value::Null);
+        assert!(found.contains("padding_side is missing"), "{found}");
+    }
+}
+
 /// A graph without a mask is tried: one makes its own, the other takes padding for words.
 #[test]
 fn whether_a_graph_hides_padding_is_found() {

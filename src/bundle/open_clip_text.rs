@@ -28,9 +28,9 @@ pub(super) struct Text {
 }
 
 /// The configs beside a `tokenizer.json`, as transformers reads them.
-struct TokenizerConfigs {
-    config: Option<Json>,
-    special: Option<Json>,
+pub(super) struct TokenizerConfigs {
+    pub(super) config: Option<Json>,
+    pub(super) special: Option<Json>,
 }
 
 /// Whose tokenizer it is.
@@ -67,7 +67,9 @@ pub(super) fn files(
     let kind = kind(layout, &text_cfg)?;
     let kwargs = text_cfg.object("tokenizer_kwargs")?;
     refuse_unknown(kind, &text_cfg, kwargs.as_ref())?;
-    configs.refuse_left(kind, &tokenizer)?;
+    if kind == Kind::Transformers {
+        configs.refuse_left(&tokenizer)?;
+    }
     let (language, unstated) = language(kind, &text_cfg, kwargs.as_ref(), &configs)?;
     let text = TextConfig {
         splitting: match kind {
@@ -290,7 +292,7 @@ impl Blocks {
 }
 
 impl TokenizerConfigs {
-    fn open(path: &Path, folder: &str, layout: Layout) -> Result<Self> {
+    pub(super) fn open(path: &Path, folder: &str, layout: Layout) -> Result<Self> {
         let config = Json::open_first(path, &[&format!("{folder}tokenizer_config.json")])?;
         let special = match layout {
             Layout::Immich => None,
@@ -299,7 +301,7 @@ impl TokenizerConfigs {
         Ok(Self { config, special })
     }
 
-    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.config.iter().chain(&self.special);
         files.map(|json| json.path().to_owned())
     }
@@ -315,7 +317,7 @@ impl TokenizerConfigs {
     }
 
     /// The name of the tokenizer's class, without the ending that transformers 5 drops.
-    fn class(&self) -> Result<Option<String>> {
+    pub(super) fn class(&self) -> Result<Option<String>> {
         let class = self.string("tokenizer_class")?;
         Ok(class.map(|class| class.strip_suffix("Fast").unwrap_or(&class).to_owned()))
     }
@@ -361,10 +363,7 @@ impl TokenizerConfigs {
 
     /// An error unless texts are padded and cut at their end, which is all that is done here. transformers goes by
     /// `tokenizer_config.json`, then by the blocks in `tokenizer.json`, then by the class.
-    fn refuse_left(&self, kind: Kind, tokenizer: &Path) -> Result<()> {
-        if kind != Kind::Transformers {
-            return Ok(());
-        }
+    pub(super) fn refuse_left(&self, tokenizer: &Path) -> Result<()> {
         let config = self.config.as_ref();
         let side = |key| {
             let side = config.map(|config| config.choice(key, &[("right", ())]));
@@ -381,9 +380,10 @@ impl TokenizerConfigs {
         if is_padded_so || blocks.states_right("padding", tokenizer)? {
             return Ok(());
         }
-        // The one class among those that text towers have that pads at the start unless it is told not to.
+        // The classes among those that text towers have that pad at the start unless they are told not to.
+        let class = self.class()?.unwrap_or_default();
         match &self.config {
-            Some(config) if self.class()?.as_deref() == Some("GemmaTokenizer") => {
+            Some(config) if matches!(class.as_str(), "GemmaTokenizer" | "Siglip2Tokenizer") => {
                 let expected = "\"right\": a Gemma tokenizer pads at the start otherwise, which is not done here";
                 Err(config.wrong("padding_side", expected))
             }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::family::{self, TextRules};
 use super::json::Json;
-use super::{Pad, TextConfig, TextFiles, Unstated, needed, sentence, with_weights};
+use super::open_clip_text::TokenizerConfigs;
+use super::{Layout, Pad, TextConfig, TextFiles, Unstated, needed, sentence, with_weights};
 use crate::clean::Cleaning;
 use crate::error::Result;
 use crate::tokenize::Splitting;
@@ -88,35 +89,26 @@ pub(super) fn files(
     files: &mut Vec<PathBuf>,
 ) -> Result<TextFiles> {
     let tokenizer = needed(path, "tokenizer.json", "the vocabulary")?;
-    let tokenizer_config = Json::open_first(path, &["tokenizer_config.json"])?;
-    let special = Json::open_first(path, &["special_tokens_map.json"])?;
-    files.extend(
-        tokenizer_config
-            .iter()
-            .chain(&special)
-            .map(|json| json.path().to_owned()),
-    );
+    let configs = TokenizerConfigs::open(path, "", Layout::Transformers)?;
+    configs.refuse_left(&tokenizer)?;
+    files.extend(configs.paths());
     files.push(tokenizer.clone());
     files.extend(with_weights(path, graph)?);
 
     let rules = family::text_rules(&family::name(config)?);
     let sentence = sentence::open(path, files)?;
-    let stated = context_length(config, tokenizer_config.as_ref(), rules)?;
+    let stated = context_length(config, configs.config.as_ref(), rules)?;
     Ok(TextFiles {
         graph: graph.to_owned(),
         tokenizer,
         text: TextConfig {
             language: None,
             cleaning: Cleaning::None,
-            splitting: if sentence.lower_cases {
-                Splitting::LowerCase
-            } else {
-                splitting(tokenizer_config.as_ref())?
-            },
+            splitting: splitting(&configs, sentence.lower_cases)?,
             context_length: stated.into_iter().chain(sentence.context_length).min(),
             is_padded_full: rules.is_padded_full,
             hides_padding: rules.hides_padding,
-            pad: pad(config, tokenizer_config.as_ref(), special.as_ref())?,
+            pad: pad(config, configs.config.as_ref(), configs.special.as_ref())?,
             trained_pad: rules.trained_pad,
             stripped_token: None,
             vocabulary_size: vocabulary_size(config)?,
@@ -144,17 +136,34 @@ fn vocabulary_size(config: Option<&Json>) -> Result<Option<usize>> {
     Ok(config.id(&key)?.map(|size| size as usize))
 }
 
-/// What the class of tokenizer adds to its `tokenizer.json`.
-fn splitting(tokenizer_config: Option<&Json>) -> Result<Splitting> {
-    let Some(config) = tokenizer_config else {
-        return Ok(Splitting::File);
-    };
-    // Rows of texts are read where right padding leaves them.
-    config.choice("padding_side", &[("right", ())])?;
-    let class = config.string("tokenizer_class")?.unwrap_or_default();
-    Ok(match class.strip_suffix("Fast").unwrap_or(&class) {
-        "Siglip2Tokenizer" => Splitting::LowerCase,
-        _ => Splitting::File,
+/// What the class of tokenizer makes of its `tokenizer.json`, of texts that sentence-transformers brings to lower case
+/// before or not.
+///
+/// Source: the classes of transformers 5.24.
+fn splitting(configs: &TokenizerConfigs, lower_cases: bool) -> Result<Splitting> {
+    const BERTS: [&str; 5] = [
+        "BertTokenizer",
+        "DistilBertTokenizer",
+        "ElectraTokenizer",
+        "MobileBertTokenizer",
+        "MPNetTokenizer",
+    ];
+    let class = configs.class()?.unwrap_or_default();
+    match &configs.config {
+        Some(config) if BERTS.contains(&class.as_str()) => bert(config, lower_cases),
+        _ if lower_cases || class == "Siglip2Tokenizer" => Ok(Splitting::LowerCase),
+        _ => Ok(Splitting::File),
+    }
+}
+
+/// What BERT's classes do: as their arguments say, whatever their `tokenizer.json` does.
+fn bert(config: &Json, lower_cases: bool) -> Result<Splitting> {
+    let own = config.bool("do_lower_case")?.unwrap_or(true);
+    let strips = config.bool("strip_accents")?.unwrap_or(own);
+    Ok(Splitting::Bert {
+        lower_cases: own || lower_cases,
+        strips_accents: strips,
+        parts_chinese: config.bool("tokenize_chinese_chars")?.unwrap_or(true),
     })
 }
 

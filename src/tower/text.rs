@@ -150,6 +150,16 @@ impl TextTower {
         const EQUAL: f32 = 1.0 - 1e-5;
         // The shortest there is, so that a context of any length has room for padding.
         let text = self.tokenizer.encode(&[""])?;
+        // CLIP's row is that of its largest id, the end token. Where no end token is added, padding stands for it: that
+        // it is read there says nothing of whether words see it.
+        let words = text
+            .ids
+            .iter()
+            .zip(&text.mask)
+            .filter(|(_, mask)| **mask != 0);
+        if words.map(|(&id, _)| id).max() < Some(i64::from(pads[0])) {
+            return Ok(true);
+        }
         let padded = |pad: u32| {
             let mut tokens = text.clone();
             Zip::from(&mut tokens.ids)

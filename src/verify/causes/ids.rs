@@ -162,6 +162,7 @@ fn cleaning(texts: &Texts<'_>) -> Result<Option<Found>> {
                     same if same == own.splitting => "",
                     Splitting::File => " and tokenizer.json's own pieces",
                     Splitting::LowerCase => " and lower case before tokenizer.json's pieces",
+                    Splitting::Bert { .. } => " and the pieces of BERT's class",
                     Splitting::OpenClip => " and open_clip's pieces",
                 };
                 let explanation = format!("{name}{pieces} gives the record's ids");
