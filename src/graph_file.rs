@@ -43,15 +43,20 @@ pub(crate) fn read(path: &Path) -> Result<GraphFile> {
     let mut weights = GraphFile::default();
     match fields.model(size, &mut weights) {
         Ok(()) => Ok(weights),
-        Err(source) if source.kind() == io::ErrorKind::InvalidData => Err(Error::Graph {
-            path: path.to_owned(),
-            action: "loaded",
-            source: "it is no ONNX file, or it is damaged or cut off".into(),
-        }),
+        Err(source) if source.kind() == io::ErrorKind::InvalidData => Err(no_graph(path)),
         Err(source) => Err(Error::Read {
             path: path.to_owned(),
             source,
         }),
+    }
+}
+
+/// That a file is no graph.
+pub(crate) fn no_graph(path: &Path) -> Error {
+    Error::Graph {
+        path: path.to_owned(),
+        action: "loaded",
+        source: "it is no ONNX file, or it is damaged or cut off".into(),
     }
 }
 

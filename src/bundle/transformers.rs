@@ -20,18 +20,15 @@ pub(super) fn open(path: &Path, graphs: &Graphs) -> Result<Bundle> {
         }
         None => None,
     };
-    let text = match &graphs.text {
+    let (text, unstated) = match &graphs.text {
         Some(graph) => {
             let config = config.as_ref();
-            Some(transformers_text::files(path, graph, config, &mut files)?)
+            let (text, unstated) = transformers_text::files(path, graph, config, &mut files)?;
+            (Some(text), unstated)
         }
-        None => None,
+        None => (None, Vec::new()),
     };
     let head = head(config.as_ref())?;
-    let unstated = match &text {
-        Some(text) => transformers_text::unstated(path, config.as_ref(), &text.text)?,
-        None => Vec::new(),
-    };
     Ok(Bundle {
         path: path.to_owned(),
         layout: graphs.layout,

@@ -10,19 +10,6 @@ use crate::clean::Cleaning;
 use crate::error::Result;
 use crate::tokenize::Splitting;
 
-/// What no file states of texts, and is taken nonetheless.
-pub(super) fn unstated(
-    path: &Path,
-    config: Option<&Json>,
-    text: &TextConfig,
-) -> Result<Vec<Unstated>> {
-    let tokenizer_config = Json::open_first(path, &["tokenizer_config.json"])?;
-    let tokenizer_config = tokenizer_config.as_ref();
-    let mut unstated = card_alone(text);
-    unstated.extend(kept_capitals(config, tokenizer_config)?);
-    Ok(unstated)
-}
-
 /// What stands on a model's card alone.
 fn card_alone(text: &TextConfig) -> Vec<Unstated> {
     let mut unstated = Vec::new();
@@ -82,12 +69,13 @@ fn kept_capitals(
     }))
 }
 
+/// The text half of a bundle, and what no file states of it and is taken nonetheless.
 pub(super) fn files(
     path: &Path,
     graph: &Path,
     config: Option<&Json>,
     files: &mut Vec<PathBuf>,
-) -> Result<TextFiles> {
+) -> Result<(TextFiles, Vec<Unstated>)> {
     let tokenizer = needed(path, "tokenizer.json", "the vocabulary")?;
     let configs = TokenizerConfigs::open(path, "", Layout::Transformers)?;
     configs.refuse_left(&tokenizer)?;
@@ -98,7 +86,7 @@ pub(super) fn files(
     let rules = family::text_rules(&family::name(config)?);
     let sentence = sentence::open(path, files)?;
     let stated = context_length(config, configs.config.as_ref(), rules)?;
-    Ok(TextFiles {
+    let text = TextFiles {
         graph: graph.to_owned(),
         tokenizer,
         text: TextConfig {
@@ -118,7 +106,10 @@ pub(super) fn files(
             is_pooled: rules.is_pooled,
             has_layer_norm: rules.has_layer_norm,
         },
-    })
+    };
+    let mut unstated = card_alone(&text.text);
+    unstated.extend(kept_capitals(config, configs.config.as_ref())?);
+    Ok((text, unstated))
 }
 
 /// A key of the text model: in `text_config`, or at the top for a bundle of a text tower alone.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -208,6 +209,18 @@ fn read_text(path: &Path) -> Result<String> {
         .strip_prefix('\u{feff}')
         .map(str::to_owned)
         .unwrap_or(text))
+}
+
+/// A number of an option, where only those of a range make sense.
+pub(super) fn number_within(text: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("found {text:?}, expected a number"))?;
+    let (lowest, highest) = (range.start(), range.end());
+    range
+        .contains(&value)
+        .then_some(value)
+        .ok_or_else(|| format!("found {text}, expected a number from {lowest} to {highest}"))
 }
 
 /// A colour by name or as #rrggbb.

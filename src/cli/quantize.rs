@@ -8,6 +8,7 @@ use diptych::quantize::{Draft, GraphSizes, Quantization, Weights, check};
 use diptych::verify::{Cost, Record, cost};
 use diptych::{Bundle, BundleOptions, EncoderOptions, Towers, runtime};
 
+use super::inputs::number_within;
 use super::output::Output;
 use super::{Common, Outcome, report};
 
@@ -81,13 +82,7 @@ impl Made {
 }
 
 fn cosine(text: &str) -> Result<f64, String> {
-    let value: f64 = text
-        .parse()
-        .map_err(|_| format!("found {text:?}, expected a number"))?;
-    let is_sensible = (-1.0..=1.0).contains(&value);
-    is_sensible
-        .then_some(value)
-        .ok_or_else(|| format!("found {text}, expected a number from -1 to 1"))
+    number_within(text, -1.0..=1.0)
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

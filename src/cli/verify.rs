@@ -7,6 +7,7 @@ use clap::Args;
 use diptych::Towers;
 use diptych::verify::{Record, compare, self_check};
 
+use super::inputs::number_within;
 use super::output::Output;
 use super::rows::RowsArgument;
 use super::{Common, Outcome};
@@ -33,13 +34,7 @@ pub(super) struct Arguments {
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
-    let value: f64 = text
-        .parse()
-        .map_err(|_| format!("found {text:?}, expected a number"))?;
-    let is_sensible = (0.0..=1.0).contains(&value);
-    is_sensible
-        .then_some(value)
-        .ok_or_else(|| format!("found {text}, expected a number from 0 to 1"))
+    number_within(text, 0.0..=1.0)
 }
 
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<Outcome> {

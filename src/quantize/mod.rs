@@ -37,10 +37,11 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleOptions, graph_name};
 use crate::error::{Error, Result};
+use crate::graph_file::no_graph;
 use folder::NewFolder;
 use graph::{FEWEST, Graph};
 use rewrite::Failure;
-use tensor::{Element, Files, Store, damaged};
+use tensor::{Element, Files, Store};
 
 /// The oldest standard operators that can be used: `Round` came with 11.
 const OLDEST_OPSET: u64 = 11;
@@ -255,7 +256,7 @@ impl Draft {
             Ok(weights)
         });
         let weights = stored.map_err(|failure| match failure {
-            Failure::Damaged => damaged(graph),
+            Failure::Damaged => no_graph(graph),
             Failure::Write(source) => self.folder.unwritten(&data, source),
         })?;
         self.folder.write(&name, |file| {
@@ -328,7 +329,7 @@ fn graphs(bundle: &Bundle) -> BTreeSet<&PathBuf> {
 
 /// A graph that can be quantised.
 fn read<'a>(path: &Path, files: &'a Files) -> Result<Graph<'a>> {
-    let graph = Graph::read(files).ok_or_else(|| damaged(path))?;
+    let graph = Graph::read(files).ok_or_else(|| no_graph(path))?;
     require(path, &graph)?;
     match graph
         .weights

@@ -9,7 +9,7 @@ use std::path::Path;
 use half::f16;
 
 use super::message::{Message, Value, numbers};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph_file;
 use crate::mapped::Mapped;
 
@@ -325,13 +325,4 @@ pub(super) fn f16_bytes(floats: &Floats<'_>) -> Option<Vec<u8>> {
         bytes.extend(half.to_le_bytes());
     }
     (error.sqrt() <= HALVES_ERROR * norm.sqrt()).then_some(bytes)
-}
-
-/// That a file is no graph.
-pub(super) fn damaged(path: &Path) -> Error {
-    Error::Graph {
-        path: path.to_owned(),
-        action: "loaded",
-        source: "it is no ONNX file, or it is damaged or cut off".into(),
-    }
 }
